@@ -1,0 +1,201 @@
+//! The coordinator's brain: jobs, nodes, and every rule that connects them.
+//!
+//! [`Cluster::apply`] takes one event. What it concerns is looked at again by `drive` (file `drive.rs`): a
+//! level-triggered step that compares what a job's document wants with what the workers report, moves the document on,
+//! and says which commands, notices and charges are due. A restored document takes the same step, so restoring goes
+//! through the same code as living.
+
+mod core;
+mod drive;
+mod gang;
+mod jobs;
+mod nodes;
+mod place;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod track;
+mod views;
+
+pub use settings::{JobLocation, RankLocation, Settings, Utilization, Wording};
+
+use crate::brake::Brake;
+use crate::effect::{Effect, Milestone, Reply, Write};
+use crate::event::Event;
+use crate::id::{JobId, NodeName, RequestId, SessionId, Term};
+use crate::job::Job;
+use crate::time::{Moment, Now};
+use nodes::Node;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use track::Tracked;
+
+/// Most alarms that are kept for operators.
+const MOST_ALARMS: usize = 20;
+
+/// The state of the cluster. Only [`Cluster::apply`] changes it.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    term: Term,
+    restored_at: Moment,
+    jobs: BTreeMap<JobId, Tracked>,
+    /// Jobs that wait for room, by order of acceptance.
+    queue: BTreeMap<u64, JobId>,
+    nodes: BTreeMap<NodeName, Node>,
+    sessions: BTreeMap<SessionId, NodeName>,
+    next_sequence: u64,
+    /// Jobs that hold room, and those of them that every rank runs in.
+    holding: BTreeSet<JobId>,
+    running: u64,
+    timers: BTreeSet<(Moment, JobId)>,
+    /// Ended and settled jobs, by the wall clock at which they may be forgotten.
+    retention: BTreeSet<(u64, JobId)>,
+    /// When the next of them is looked at.
+    retention_at: Option<Moment>,
+    /// Whether room or queue changed, so that a scheduling pass may place something.
+    replan: bool,
+    lost: Brake,
+    no_credit: Brake,
+    orphans: Brake,
+    strangers: core::Strangers,
+    alarms: VecDeque<String>,
+    // Of the event that is being applied:
+    writes: BTreeMap<JobId, Vec<Milestone>>,
+    effects: Vec<Effect>,
+}
+
+impl Cluster {
+    /// A leader's cluster: `documents` is everything the store holds. The effects are what is owed at once.
+    #[must_use]
+    pub fn restore(settings: Settings, term: Term, now: Now, documents: Vec<Job>) -> (Self, Vec<Effect>) {
+        let mut cluster = Self {
+            settings,
+            term,
+            restored_at: now.moment,
+            jobs: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            next_sequence: 1,
+            holding: BTreeSet::new(),
+            running: 0,
+            timers: BTreeSet::new(),
+            retention: BTreeSet::new(),
+            retention_at: None,
+            replan: false,
+            lost: Brake::default(),
+            no_credit: Brake::default(),
+            orphans: Brake::default(),
+            strangers: core::Strangers::default(),
+            alarms: VecDeque::new(),
+            writes: BTreeMap::new(),
+            effects: Vec::new(),
+        };
+        let ids: Vec<JobId> = documents.iter().map(|job| job.spec.id.clone()).collect();
+        for job in documents {
+            cluster.next_sequence = cluster.next_sequence.max(job.sequence + 1);
+            cluster.adopt(now, job);
+        }
+        for id in &ids {
+            cluster.drive(now, id);
+        }
+        let effects = cluster.finish(now);
+        (cluster, effects)
+    }
+
+    /// Takes one event and says what to do about it, in order.
+    pub fn apply(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Create { request, jobs } => self.on_create(now, request, jobs),
+            Event::Terminate { request, jobs } => self.on_terminate(now, request, &jobs),
+            Event::Extend { request, items } => self.on_extend(now, request, &items),
+            Event::Verify { jobs } => self.on_verify(now, &jobs),
+            Event::WorkerHello { session, hello } => self.on_hello(now, session, *hello),
+            Event::WorkerReport { session, report } => self.on_report(now, session, report),
+            Event::WorkerGone { session } => self.on_gone(now, session),
+            Event::Told { job, number, delivery } => self.on_told(now, &job, number, delivery),
+            Event::Charged { job, window, answer } => self.on_charged(now, &job, window, answer),
+            Event::Tick => {}
+        }
+        self.finish(now)
+    }
+
+    /// When [`Event::Tick`] is due, if nothing happens before.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        let timer = self.timers.first().map(|(moment, _)| *moment);
+        let silence = self.nodes.values().filter_map(|node| node.goes_offline_at(&self.settings)).min();
+        [timer, silence, self.retention_at].into_iter().flatten().min()
+    }
+
+    /// The leader's term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// What is due by time, one scheduling pass if something changed, then everything in order: writes first.
+    fn finish(&mut self, now: Now) -> Vec<Effect> {
+        self.on_time(now);
+        if std::mem::take(&mut self.replan) {
+            self.place(now);
+        }
+        let mut effects = Vec::with_capacity(self.writes.len() + self.effects.len());
+        for (id, milestones) in std::mem::take(&mut self.writes) {
+            let write = match self.jobs.get(&id) {
+                Some(tracked) => Write::Job(Box::new(tracked.job.clone())),
+                None => Write::ForgetJob(id),
+            };
+            effects.push(Effect::Write { write, milestones });
+        }
+        effects.append(&mut self.effects);
+        effects
+    }
+
+    fn on_time(&mut self, now: Now) {
+        while let Some((moment, id)) = self.timers.first().cloned() {
+            if moment > now.moment {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(tracked) = self.jobs.get_mut(&id) {
+                tracked.wake = None;
+            }
+            self.drive(now, &id);
+        }
+        self.notice_silence(now);
+        while let Some((wall_ms, id)) = self.retention.first().cloned() {
+            if wall_ms > now.wall_ms {
+                break;
+            }
+            self.retention.pop_first();
+            self.jobs.remove(&id);
+            self.writes.insert(id, vec![Milestone::Other]);
+        }
+        let next = self.retention.first().map(|(wall_ms, _)| wall_ms.saturating_sub(now.wall_ms));
+        self.retention_at = next.map(|wait_ms| now.moment.plus_ms(wait_ms.clamp(1_000, 3_600_000)));
+    }
+
+    /// Marks a job's document for writing, and names the step that this is.
+    fn save(&mut self, id: &JobId, milestone: Milestone) {
+        self.writes.entry(id.clone()).or_default().push(milestone);
+        if milestone != Milestone::Acknowledged {
+            self.effects.push(Effect::Changed { job: id.clone() });
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.effects.push(Effect::Reply { request, reply });
+    }
+
+    fn alarm(&mut self, message: String) {
+        if self.alarms.contains(&message) {
+            return;
+        }
+        if self.alarms.len() == MOST_ALARMS {
+            self.alarms.pop_front();
+        }
+        self.alarms.push_back(message.clone());
+        self.effects.push(Effect::Alarm { message });
+    }
+}

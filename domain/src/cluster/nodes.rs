@@ -1,0 +1,261 @@
+//! Workers come, report and go.
+
+use super::{Cluster, Settings};
+use crate::effect::{Effect, ToWorker};
+use crate::id::{NodeName, RankKey, SessionId};
+use crate::job::{Job, Life};
+use crate::rank::{Command, RankReport, RankState};
+use crate::resources::Resources;
+use crate::time::{Moment, Now};
+use crate::worker::{Hello, Report};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most containers of one node that are remembered as unknown (I12).
+const MOST_UNKNOWN: usize = 1_000;
+
+/// A node, as the leader knows it.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// What it last said about itself, without the ranks; `None`: only documents name it.
+    pub(super) hello: Option<Hello>,
+    pub(super) session: Option<SessionId>,
+    /// Number of the last command on this stream.
+    sequence: u64,
+    /// When its last report was heard, in this term.
+    pub(super) heard: Option<Moment>,
+    /// Its own clock at the last heartbeat that was answered; start deadlines are counted from it.
+    answered_at_ms: u64,
+    pub(super) engine_ok: bool,
+    /// Whether its silence was noticed.
+    pub(super) silent: bool,
+    /// Given to ranks.
+    pub(super) used: Resources,
+    /// The ranks that hold room on it.
+    pub(super) placed: BTreeSet<RankKey>,
+    /// Containers with our labels that no document accounts for. Left alone (I9).
+    pub(super) unknown: BTreeSet<RankKey>,
+    /// Left-overs of known jobs that were told to go, and when.
+    strays: BTreeMap<RankKey, Moment>,
+}
+
+impl Node {
+    /// Whether it can take ranks now.
+    pub(super) fn is_online(&self) -> bool {
+        self.session.is_some() && !self.silent && self.engine_ok
+    }
+
+    /// When its silence must be noticed.
+    pub(super) fn goes_offline_at(&self, settings: &Settings) -> Option<Moment> {
+        let watched = self.session.is_some() && !self.silent;
+        watched.then(|| self.heard.unwrap_or_default().plus_ms(settings.offline_after_ms))
+    }
+
+    fn is_on(&self, session: SessionId) -> bool {
+        self.session == Some(session)
+    }
+}
+
+impl Cluster {
+    pub(super) fn on_hello(&mut self, now: Now, session: SessionId, mut hello: Hello) {
+        if hello.last_term > self.term {
+            let reason = format!(
+                "this worker has obeyed term {}, but this coordinator leads with term {}: its store was replaced or is \
+                 older; restore the right store, or clear the worker's state directory once nothing of the other runs",
+                hello.last_term, self.term
+            );
+            self.effects.push(Effect::Close { session, reason });
+            return;
+        }
+        let name = hello.node.clone();
+        let ranks = std::mem::take(&mut hello.ranks);
+        let sent_at_ms = hello.sent_at_ms;
+        let node = self.nodes.entry(name.clone()).or_default();
+        if let Some(old) = node.session.replace(session) {
+            self.sessions.remove(&old);
+            let reason = "a newer stream of this node was opened".to_owned();
+            self.effects.push(Effect::Close { session: old, reason });
+        }
+        node.sequence = 0;
+        node.heard = Some(now.moment);
+        node.answered_at_ms = sent_at_ms;
+        node.engine_ok = true;
+        node.silent = false;
+        node.strays.clear();
+        node.hello = Some(hello);
+        self.sessions.insert(session, name.clone());
+        self.effects.push(Effect::Send { session, message: ToWorker::Welcome { term: self.term } });
+        self.replan = true;
+        self.take_in(now, &name, ranks, true, u64::MAX);
+    }
+
+    pub(super) fn on_report(&mut self, now: Now, session: SessionId, report: Report) {
+        let Some(name) = self.sessions.get(&session).cloned() else {
+            return;
+        };
+        let Some(node) = self.nodes.get_mut(&name) else {
+            return;
+        };
+        let was_online = node.is_online();
+        node.heard = Some(now.moment);
+        node.silent = false;
+        if report.complete {
+            node.engine_ok = report.engine_ok;
+            node.answered_at_ms = report.sent_at_ms;
+            let heard = ToWorker::Heard { sent_at_ms: report.sent_at_ms, term: self.term };
+            self.effects.push(Effect::Send { session, message: heard });
+        }
+        self.replan |= node.is_online() && !was_online;
+        self.take_in(now, &name, report.ranks, report.complete, report.applied_sequence);
+    }
+
+    pub(super) fn on_gone(&mut self, _now: Now, session: SessionId) {
+        let Some(name) = self.sessions.remove(&session) else {
+            return;
+        };
+        if let Some(node) = self.nodes.get_mut(&name).filter(|node| node.is_on(session)) {
+            node.session = None;
+        }
+    }
+
+    /// Nodes that fell silent get nothing new; the jobs on them look at it in their own time.
+    pub(super) fn notice_silence(&mut self, now: Now) {
+        for node in self.nodes.values_mut() {
+            if node.goes_offline_at(&self.settings).is_some_and(|moment| moment <= now.moment) {
+                node.silent = true;
+            }
+        }
+    }
+
+    /// A worker affects only what is assigned to it (I10): lines about anything else change no job.
+    fn take_in(&mut self, now: Now, name: &NodeName, ranks: Vec<RankReport>, complete: bool, applied: u64) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        let (session, complete_now) = (node.session, complete);
+        let mut listed: BTreeSet<RankKey> = BTreeSet::new();
+        let mut touched: BTreeSet<RankKey> = BTreeSet::new();
+        let mut strays: Vec<RankReport> = Vec::new();
+        for line in ranks {
+            if line.state != RankState::Removed {
+                listed.insert(line.key.clone());
+            }
+            if !node.placed.contains(&line.key) {
+                strays.push(line);
+                continue;
+            }
+            let Some(tracked) = self.jobs.get_mut(&line.key.job) else { continue };
+            let runs = matches!(tracked.job.life, Life::Running { .. });
+            let Some(seen) = tracked.seen.get_mut(line.key.rank as usize) else { continue };
+            // Most of what a heartbeat says is that all goes on; only rank 0's age moves the account.
+            let goes_on = |state: &RankState| matches!(state, RankState::Running { .. });
+            let quiet = runs
+                && line.key.rank != 0
+                && goes_on(&line.state)
+                && seen.state.as_ref().is_some_and(goes_on)
+                && seen.time_limit_ms == line.time_limit_ms;
+            seen.report(now.moment, line.state, line.time_limit_ms);
+            if !quiet {
+                touched.insert(line.key);
+            }
+        }
+        if complete_now {
+            for key in node.placed.difference(&listed) {
+                let Some(seen) = self.jobs.get_mut(&key.job).and_then(|job| job.seen.get_mut(key.rank as usize)) else {
+                    continue;
+                };
+                let counted = |sent: &super::track::Sent| Some(sent.session) != session || sent.sequence <= applied;
+                if seen.sent.as_ref().is_none_or(counted) && !seen.is_gone() {
+                    seen.absent();
+                    touched.insert(key.clone());
+                }
+            }
+            node.unknown.retain(|key| listed.contains(key));
+            node.strays.retain(|key, _| listed.contains(key));
+        }
+        for line in strays {
+            self.on_stray(now, name, &line);
+        }
+        let jobs: BTreeSet<_> = touched.into_iter().map(|key| key.job).collect();
+        for job in jobs {
+            self.drive(now, &job);
+        }
+    }
+
+    /// A container that is not assigned to this node: a left-over of a known job goes, an unknown one is left alone.
+    fn on_stray(&mut self, now: Now, name: &NodeName, line: &RankReport) {
+        if line.state == RankState::Removed {
+            return;
+        }
+        let known = self.jobs.get(&line.key.job).is_some_and(|tracked| {
+            line.key.attempt <= tracked.job.attempt && line.key.rank < tracked.job.spec.replicas
+        });
+        let resend_ms = self.settings.resend_ms;
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        if !known {
+            if node.unknown.len() < MOST_UNKNOWN && node.unknown.insert(line.key.clone()) {
+                self.alarm(format!(
+                    "node {name} has a container {} that belongs to no job known here; it is left alone. Look at it, and \
+                     remove it by hand if nobody needs it",
+                    line.key
+                ));
+            }
+            return;
+        }
+        let key = line.key.clone();
+        let live = matches!(line.state, RankState::Starting | RankState::Running { .. });
+        // A stop is followed by a report of the end at once, and that by the removal.
+        let due = node.strays.get(&key).is_none_or(|at| now.moment.since_ms(*at) >= resend_ms) || !live;
+        if due {
+            node.strays.insert(key.clone(), now.moment);
+            let command = if live { Command::Stop { key } } else { Command::Remove { key } };
+            self.command(name, command);
+        }
+    }
+
+    /// Sends a command on the node's stream. Answers stream and number, or `None` if no stream is open.
+    pub(super) fn command(&mut self, name: &NodeName, command: Command) -> Option<(SessionId, u64)> {
+        let node = self.nodes.get_mut(name)?;
+        let session = node.session?;
+        node.sequence += 1;
+        let sequence = node.sequence;
+        let message = ToWorker::Command { sequence, term: self.term, command };
+        self.effects.push(Effect::Send { session, message });
+        Some((session, sequence))
+    }
+
+    /// The deadline of a start, on the worker's own clock.
+    pub(super) fn start_deadline_ms(&self, name: &NodeName) -> u64 {
+        let answered_at_ms = self.nodes.get(name).map_or(0, |node| node.answered_at_ms);
+        answered_at_ms.saturating_add(self.settings.start_lease_ms)
+    }
+
+    /// Since when a node is silent: its last report, or the beginning of this term for one that was not heard in it.
+    pub(super) fn silent_since(&self, name: &NodeName) -> Moment {
+        self.nodes.get(name).and_then(|node| node.heard).unwrap_or(self.restored_at).max(self.restored_at)
+    }
+
+    /// Books the room of a job's present placement (I7).
+    pub(super) fn take_room(&mut self, job: &Job) {
+        for (rank, name) in (0..).zip(job.life.placement().into_iter().flat_map(|placement| &placement.0)) {
+            let node = self.nodes.entry(name.clone()).or_default();
+            if node.placed.insert(RankKey { job: job.spec.id.clone(), rank, attempt: job.attempt }) {
+                node.used = node.used.plus(&job.spec.per_rank);
+            }
+        }
+    }
+
+    /// Gives it back.
+    pub(super) fn give_room(&mut self, job: &Job) {
+        for (rank, name) in (0..).zip(job.life.placement().into_iter().flat_map(|placement| &placement.0)) {
+            let Some(node) = self.nodes.get_mut(name) else {
+                continue;
+            };
+            if node.placed.remove(&RankKey { job: job.spec.id.clone(), rank, attempt: job.attempt }) {
+                node.used = node.used.minus(&job.spec.per_rank);
+            }
+        }
+        self.replan = true;
+    }
+}

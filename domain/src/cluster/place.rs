@@ -1,0 +1,103 @@
+//! One scheduling pass: the cluster makes the snapshot, `schedule::plan` chooses, the cluster writes the placements.
+
+use super::Cluster;
+use super::track::Seen;
+use crate::effect::Milestone;
+use crate::id::{JobId, NodeName};
+use crate::job::Placement;
+use crate::outbox::Notice;
+use crate::schedule::{Gang, Room, Snapshot, Wait, plan};
+use crate::time::Now;
+
+/// Jobs looked at in one pass, oldest first; those behind them wait for their turn anyway.
+const MOST_LOOKED_AT: usize = 1_000;
+
+impl Cluster {
+    pub(super) fn place(&mut self, now: Now) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let plan = plan(&self.snapshot());
+        for (id, nodes) in plan.placements {
+            self.place_one(now, &id, nodes);
+        }
+        for (id, wait) in plan.waiting {
+            self.wait(now, &id, wait);
+        }
+    }
+
+    /// Everything that the choice depends on.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let rooms = self.nodes.iter().filter(|(_, node)| node.is_online()).filter_map(|(name, node)| {
+            let hello = node.hello.as_ref()?;
+            Some(Room {
+                node: name.clone(),
+                capacity: hello.capacity,
+                free: hello.capacity.minus(&node.used),
+                zone: hello.network_zone.clone(),
+                categories: hello.categories.clone(),
+            })
+        });
+        let queue = self.queue.values().take(MOST_LOOKED_AT).filter_map(|id| {
+            let job = &self.jobs.get(id)?.job;
+            Some(Gang {
+                job: id.clone(),
+                category: job.spec.product.category.clone(),
+                replicas: job.spec.replicas,
+                per_rank: job.spec.per_rank,
+                avoid: job.failed_attempts.iter().map(|failed| failed.node.clone()).collect(),
+            })
+        });
+        Snapshot { rooms: rooms.collect(), queue: queue.collect() }
+    }
+
+    fn place_one(&mut self, now: Now, id: &JobId, nodes: Vec<NodeName>) {
+        let Some(tracked) = self.jobs.get_mut(id) else {
+            return;
+        };
+        tracked.job.place(Placement(nodes));
+        tracked.seen = vec![Seen::fresh(); tracked.job.spec.replicas as usize];
+        tracked.since = now.moment;
+        tracked.wait = None;
+        let job = tracked.job.clone();
+        self.queue.remove(&job.sequence);
+        self.holding.insert(id.clone());
+        self.take_room(&job);
+        self.save(id, Milestone::Placed);
+        self.drive(now, id);
+    }
+
+    /// A job that waits says why, once, to Core's user; operators always see the present reason.
+    fn wait(&mut self, now: Now, id: &JobId, wait: Wait) {
+        let Some(tracked) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let first = tracked.wait.is_none() && tracked.job.notices.is_empty();
+        let reason = explain(&wait, tracked.job.spec.replicas);
+        tracked.wait = Some(wait);
+        if first {
+            tracked.job.notices.push(Notice::Waiting { reason });
+            self.save(id, Milestone::Other);
+            self.drive(now, id);
+        }
+    }
+}
+
+/// Why a job waits, in words.
+pub(super) fn explain(wait: &Wait, replicas: u32) -> String {
+    match wait {
+        Wait::NeverFits { ranks: 0 } => "no machine of this type is online".to_owned(),
+        Wait::NeverFits { ranks } => {
+            format!(
+                "the machines of this type that are online hold {ranks} of {replicas} ranks, even when they are empty"
+            )
+        }
+        Wait::Full { ranks } => {
+            format!("other jobs hold the machines: {ranks} of {replicas} ranks would fit now")
+        }
+        Wait::Behind { job } => {
+            format!("job {job} came first and waits for machines of the same type")
+        }
+    }
+}

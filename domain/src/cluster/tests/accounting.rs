@@ -1,0 +1,80 @@
+//! Money over whole lives: for random lives of jobs, the charges are the exact time in whole periods.
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Fate {
+    Pass(u64),
+    Restart,
+    Cut,
+    Connect,
+    Extend,
+    CoreAway(bool),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        4 => (1..180_u64).prop_map(|seconds| Fate::Pass(seconds * 1_000)),
+        1 => Just(Fate::Restart),
+        1 => Just(Fate::Cut),
+        2 => Just(Fate::Connect),
+        1 => Just(Fate::Extend),
+        1 => any::<bool>().prop_map(Fate::CoreAway),
+    ]
+}
+
+fn core_returns(world: &mut World) {
+    world.core_is_up = true;
+    while !world.unanswered.is_empty() {
+        let owed = std::mem::take(&mut world.unanswered);
+        world.perform_all(owed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn whatever_happens_the_charges_are_the_exact_time(fates in prop::collection::vec(fate(), 1..25), window in 1..6_u32) {
+        let mut world = World::new(&[("a", 4)]);
+        let mut job = spec("1", 2);
+        job.price.window_periods = window;
+        job.time_limit_ms = Some(10_000 * MINUTE);
+        world.create(vec![job]).unwrap();
+        let started_ms = world.now_ms;
+        for fate in fates {
+            match fate {
+                Fate::Pass(ms) => world.pass(ms),
+                Fate::Restart => world.restart(),
+                Fate::Cut if world.workers["a"].connected => world.cut("a"),
+                Fate::Connect if !world.workers["a"].connected => world.connect("a"),
+                Fate::Extend => drop(world.extend("1", MINUTE)),
+                Fate::CoreAway(true) => world.core_is_up = false,
+                Fate::CoreAway(false) => core_returns(&mut world),
+                Fate::Cut | Fate::Connect => {}
+            }
+            prop_assert!(u64::from(world.periods_charged("1")) * MINUTE <= world.now_ms - started_ms);
+        }
+        // A cut of more than half an hour is a lost node; then only what is proven is charged.
+        let ran_ms = world.now_ms - started_ms;
+        let lost = world.cause("1").is_some();
+        if !world.workers["a"].connected {
+            world.connect("a");
+        }
+        if !lost {
+            world.rank_ends("1", 0, RankEnd::Exited { code: 0 });
+        }
+        core_returns(&mut world);
+        world.pass(60_000);
+        core_returns(&mut world);
+        prop_assert!(world.released("1"));
+        let charged = u64::from(world.periods_charged("1"));
+        if lost {
+            prop_assert!(charged <= ran_ms / MINUTE);
+        } else {
+            prop_assert_eq!(charged, ran_ms / MINUTE);
+        }
+        prop_assert_eq!(world.cluster.cluster_view(world.now()).owed_to_core, 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! What the leader remembers about a job and its ranks beside the document: evidence, commands under way, timers.
+//! All of it can be lost with the leader; the next one learns it again from the workers' reports.
+
+use crate::id::SessionId;
+use crate::job::Job;
+use crate::rank::RankState;
+use crate::schedule::Wait;
+use crate::time::Moment;
+
+/// How far a worker's clock may run ahead of what the leader saw of a rank: one heartbeat (design section 7).
+const CLAMP_TOLERANCE_MS: u64 = 2_000;
+
+/// A command on its way to a rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) name: &'static str,
+    pub(super) time_limit_ms: Option<u64>,
+    pub(super) session: SessionId,
+    pub(super) sequence: u64,
+    pub(super) at: Moment,
+}
+
+/// What is known of one rank of the present attempt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// What its worker said last; `None`: its worker does not have it.
+    pub(super) state: Option<RankState>,
+    /// Whether `state` was learned in this term, or follows from the placement being new.
+    pub(super) known: bool,
+    pub(super) time_limit_ms: Option<u64>,
+    /// The last command, until a report shows that it was taken in.
+    pub(super) sent: Option<Sent>,
+    /// When the last report about it came.
+    pub(super) heard: Moment,
+    /// The first age seen in this term, and when: what the leader itself can vouch for.
+    anchor: Option<(Moment, u64)>,
+}
+
+impl Seen {
+    /// A rank that was placed this moment: its worker cannot have it yet.
+    pub(super) fn fresh() -> Self {
+        Self { known: true, ..Self::default() }
+    }
+
+    /// Takes in a report's line.
+    pub(super) fn report(&mut self, now: Moment, state: RankState, time_limit_ms: Option<u64>) {
+        let state = match state {
+            RankState::Removed => return self.absent(),
+            RankState::Running { age_ms } => RankState::Running { age_ms: self.clamp(now, age_ms) },
+            RankState::Ended { end, age_ms } => RankState::Ended { end, age_ms: self.clamp(now, age_ms) },
+            other => other,
+        };
+        self.state = Some(state);
+        self.known = true;
+        self.time_limit_ms = time_limit_ms;
+        self.heard = now;
+    }
+
+    /// Neither clock alone can inflate an age: it grows no faster than the leader saw time pass (reliability B.4).
+    fn clamp(&mut self, now: Moment, age_ms: u64) -> u64 {
+        let (at, first_ms) = *self.anchor.get_or_insert((now, age_ms));
+        age_ms.min(first_ms.saturating_add(now.since_ms(at)).saturating_add(CLAMP_TOLERANCE_MS)).max(self.age_ms())
+    }
+
+    /// A report that lists everything does not list it, and every command about it was taken in: it is gone.
+    pub(super) fn absent(&mut self) {
+        self.state = None;
+        self.known = true;
+        self.sent = None;
+    }
+
+    /// Whether its worker certainly does not have it and no command can bring it back.
+    pub(super) fn is_gone(&self) -> bool {
+        self.known && self.state.is_none() && self.sent.is_none()
+    }
+
+    /// Whether it certainly does not run (any more).
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_gone() || matches!(self.state, Some(RankState::Ended { .. } | RankState::Failed { .. }))
+    }
+
+    /// Whether it was started: it runs, or it ended after it ran.
+    pub(super) fn has_started(&self) -> bool {
+        matches!(self.state, Some(RankState::Running { .. } | RankState::Ended { .. }))
+    }
+
+    /// Whether it may be running for all we know.
+    pub(super) fn may_run(&self) -> bool {
+        match &self.state {
+            Some(RankState::Starting | RankState::Running { .. }) => true,
+            Some(_) => self.sent.as_ref().is_some_and(|sent| sent.name == "start"),
+            None => !self.known,
+        }
+    }
+
+    /// How long it has run, as far as proven.
+    pub(super) fn age_ms(&self) -> u64 {
+        match self.state {
+            Some(RankState::Running { age_ms } | RankState::Ended { age_ms, .. }) => age_ms,
+            _ => 0,
+        }
+    }
+}
+
+/// Core said that it does not know the job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Denied {
+    pub(super) times: u32,
+    pub(super) first: Moment,
+}
+
+/// A job as the leader holds it.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) job: Job,
+    /// One per rank of the present attempt; empty without a placement.
+    pub(super) seen: Vec<Seen>,
+    /// When the present phase began, in this term.
+    pub(super) since: Moment,
+    /// Why it waits, from the last scheduling pass.
+    pub(super) wait: Option<Wait>,
+    /// Number of the notice that is on its way to Core.
+    pub(super) telling: Option<u32>,
+    /// Number of the window that is on its way to Core.
+    pub(super) charging: Option<u32>,
+    /// Not before this moment is Core told again.
+    pub(super) tell_after: Option<Moment>,
+    /// Not before this moment is Core charged again.
+    pub(super) charge_after: Option<Moment>,
+    pub(super) denied: Option<Denied>,
+    /// What the brake holds back, in words.
+    pub(super) held_back: Option<String>,
+    /// Its entry in the cluster's timers.
+    pub(super) wake: Option<Moment>,
+}
+
+impl Tracked {
+    pub(super) fn new(job: Job, now: Moment) -> Self {
+        let ranks = if job.life.holds_room() { job.spec.replicas as usize } else { 0 };
+        Self {
+            job,
+            seen: vec![Seen::default(); ranks],
+            since: now,
+            wait: None,
+            telling: None,
+            charging: None,
+            tell_after: None,
+            charge_after: None,
+            denied: None,
+            held_back: None,
+            wake: None,
+        }
+    }
+
+    /// Milliseconds that the whole gang has run, as far as rank 0's own clock proves it.
+    pub(super) fn run_ms(&self, offset_ms: u64) -> u64 {
+        self.seen.first().map_or(0, Seen::age_ms).saturating_sub(offset_ms)
+    }
+}

@@ -1,0 +1,178 @@
+//! What the outside will see. The shell performs effects in order, and none before the writes ahead of it are durable.
+
+use crate::accounting::Charge;
+use crate::id::{JobId, RequestId, SessionId, Term};
+use crate::job::Job;
+use crate::outbox::Notice;
+use crate::rank::Command;
+
+/// Why a request was refused. The edge maps the kind to a status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub kind: RefusalKind,
+    /// In words for a person; names the field or job, and what was expected.
+    pub why: String,
+}
+
+/// Kinds of refusal, each with its HTTP status at the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request itself is wrong: 400.
+    Invalid,
+    /// It names something that does not exist: 404.
+    NotFound,
+    /// It contradicts what was accepted before: 409.
+    Conflict,
+    /// It could be right later; nothing was applied: 503.
+    Unavailable,
+}
+
+/// The answer to a request.
+pub type Reply = Result<(), Refusal>;
+
+/// What a worker is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToWorker {
+    /// The stream is accepted.
+    Welcome {
+        /// The leader's term.
+        term: Term,
+    },
+    /// Do this.
+    Command {
+        /// Numbers the commands of one stream from 1; echoed in [`crate::worker::Report::applied_sequence`].
+        sequence: u64,
+        /// The leader's term.
+        term: Term,
+        /// What to do.
+        command: Command,
+    },
+    /// A heartbeat was heard.
+    Heard {
+        /// [`crate::worker::Report::sent_at_ms`] of that heartbeat.
+        sent_at_ms: u64,
+        /// The leader's term.
+        term: Term,
+    },
+}
+
+/// A durable change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Put the job's document.
+    Job(Box<Job>),
+    /// The job's retention is over.
+    ForgetJob(JobId),
+}
+
+/// A step of a job's road that has just been written; names the crash points of reliability B.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Milestone {
+    /// The create is accepted.
+    Accepted,
+    /// Every rank has a node.
+    Placed,
+    /// Every rank is prepared; peer files are fixed.
+    Prepared,
+    /// Every rank runs.
+    Running,
+    /// A charge window is fixed.
+    Sealed,
+    /// Core took an update or a charge.
+    Acknowledged,
+    /// The gang is to be stopped.
+    Stopping,
+    /// The end is decided for ever.
+    Ended,
+    /// Containers are gone, room is free.
+    Released,
+    /// Anything else.
+    Other,
+}
+
+impl Milestone {
+    /// The step's name, as crash points and logs write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Placed => "placed",
+            Self::Prepared => "prepared",
+            Self::Running => "running",
+            Self::Sealed => "sealed",
+            Self::Acknowledged => "acknowledged",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+            Self::Released => "released",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make this durable, under the leader's term, before anything that follows.
+    Write {
+        /// What.
+        write: Write,
+        /// The steps that this write makes durable, in order.
+        milestones: Vec<Milestone>,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        reply: Reply,
+    },
+    /// Say something to a worker.
+    Send {
+        /// The stream.
+        session: SessionId,
+        /// What.
+        message: ToWorker,
+    },
+    /// End a worker's stream.
+    Close {
+        /// The stream.
+        session: SessionId,
+        /// Why, in words for the worker's operator.
+        reason: String,
+    },
+    /// Send Core an update about a job. At most one per job is under way.
+    Tell {
+        /// The job.
+        job: JobId,
+        /// Number of the notice in the job's document.
+        number: u32,
+        /// What to say.
+        notice: Notice,
+        /// The trace it belongs to.
+        traceparent: Option<String>,
+    },
+    /// Send Core a sealed charge. At most one per job is under way.
+    Charge {
+        /// Which; immutable for ever.
+        charge: Charge,
+        /// The trace it belongs to.
+        traceparent: Option<String>,
+    },
+    /// Tell Core that a job it asked about is not known here. Nothing durable belongs to it; tried once.
+    Disown {
+        /// The job.
+        job: JobId,
+    },
+    /// A job moved on; whoever watches it may want to look again.
+    Changed {
+        /// The job.
+        job: JobId,
+    },
+    /// An operator must look at this.
+    Alarm {
+        /// What is wrong, and what to do.
+        message: String,
+    },
+}

@@ -1,0 +1,115 @@
+//! What can happen to a cluster.
+
+use crate::id::{JobId, RequestId, SessionId};
+use crate::job::spec::JobSpec;
+use crate::worker::{Hello, Report};
+
+/// One wish for more time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// The job.
+    pub job: JobId,
+    /// Milliseconds to add to our present allocation (`protocol.md` 16.12).
+    pub add_ms: u64,
+}
+
+/// What Core answered to a [`crate::effect::Effect::Tell`], after the edge has retried what was only unavailable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Core took it (or had it already).
+    Accepted,
+    /// Core does not know the job: the batch failed, was bisected, this single item is at fault, and `retrieve` with a
+    /// good token answers 404.
+    UnknownJob,
+    /// Core refuses this single item for another reason; repeating will not help.
+    Rejected {
+        /// Core's words.
+        why: String,
+    },
+}
+
+/// What Core answered to a [`crate::effect::Effect::Charge`], after the edge has retried what was only unavailable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChargeAnswer {
+    /// Booked, or booked before.
+    Booked,
+    /// Booked, and the wallet is below zero; or refused for want of an allocation (402).
+    InsufficientFunds,
+    /// Core does not know the job.
+    UnknownJob,
+    /// Core refuses this single charge for another reason; repeating will not help.
+    Rejected {
+        /// Core's words.
+        why: String,
+    },
+}
+
+/// Something that happened. The shell adds the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Core asks for jobs: all or none.
+    Create {
+        /// Who waits.
+        request: RequestId,
+        /// At least one.
+        jobs: Vec<JobSpec>,
+    },
+    /// Core asks to end jobs. Unknown and final ones are fine (`protocol.md` 16.5).
+    Terminate {
+        /// Who waits.
+        request: RequestId,
+        /// The jobs.
+        jobs: Vec<JobId>,
+    },
+    /// Core asks for more time: all or none.
+    Extend {
+        /// Who waits.
+        request: RequestId,
+        /// The wishes.
+        items: Vec<Extension>,
+    },
+    /// Core lists jobs it believes in.
+    Verify {
+        /// The jobs.
+        jobs: Vec<JobId>,
+    },
+    /// A worker opened a stream.
+    WorkerHello {
+        /// The stream.
+        session: SessionId,
+        /// What it said.
+        hello: Box<Hello>,
+    },
+    /// A worker reports.
+    WorkerReport {
+        /// The stream.
+        session: SessionId,
+        /// What it said.
+        report: Report,
+    },
+    /// A stream ended.
+    WorkerGone {
+        /// The stream.
+        session: SessionId,
+    },
+    /// Core answered an update.
+    Told {
+        /// The job.
+        job: JobId,
+        /// The notice's number, from the effect.
+        number: u32,
+        /// The answer.
+        delivery: Delivery,
+    },
+    /// Core answered a charge.
+    Charged {
+        /// The job.
+        job: JobId,
+        /// The window's number, from the effect.
+        window: u32,
+        /// The answer.
+        answer: ChargeAnswer,
+    },
+    /// Time passed: [`crate::cluster::Cluster::next_wakeup`] was reached.
+    Tick,
+}

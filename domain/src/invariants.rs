@@ -1,0 +1,79 @@
+//! The invariants of design section 10 by name, as far as one coordinator's state shows them. Tests check them after
+//! every event; a coordinator in production may do so as often as it likes, they are cheap.
+//!
+//! What the state alone cannot show is held elsewhere: I1 by the store's transaction, I5 by the driver's order of commit
+//! and dispatch, I9 and I10 by the agent and by `cluster::nodes`, I11 by [`crate::brake`], I12 by the caps beside each
+//! queue, I13 by the simulation, I14 by the edges.
+
+use crate::cluster::Cluster;
+use crate::job::Job;
+use std::fmt;
+
+/// A broken invariant: a mistake of our own, never of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name: `I1` to `I14`.
+    pub invariant: &'static str,
+    /// What is wrong, with the ids to look at.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// I7 over the whole cluster: no node has given away more than it has.
+#[must_use]
+pub fn check_cluster(cluster: &Cluster) -> Vec<Violation> {
+    cluster
+        .allocations()
+        .filter(|(_, capacity, used)| capacity.is_some_and(|capacity| !capacity.holds(used)))
+        .map(|(node, _, used)| Violation { invariant: "I7", what: format!("node {node} has given away {used}") })
+        .collect()
+}
+
+/// What must hold for one document that replaces another.
+#[must_use]
+pub fn check_change(before: Option<&Job>, after: &Job) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut wrong = |invariant: &'static str, what: &str| {
+        found.push(Violation { invariant, what: format!("job {}: {what}", after.spec.id) });
+    };
+    let account = &after.account;
+    let window_ms = u64::from(after.spec.price.window_periods.max(1)) * after.spec.price.period.ms();
+    let full_windows = account.sealed.saturating_sub(u32::from(account.last_periods.is_some()));
+    if u64::from(full_windows) * window_ms > account.evidence_ms {
+        wrong("I6", "more is sealed than is proven");
+    }
+    if account.acked > account.sealed {
+        wrong("I6", "a charge was acknowledged that was never sealed");
+    }
+    if after.told as usize > after.notices.len() {
+        wrong("I8", "an update was acknowledged that was never due");
+    }
+    if after.life.has_ended() != account.settled {
+        wrong("I2", "the end and the final account are not one step");
+    }
+    let Some(before) = before else { return found };
+    if after.attempt < before.attempt {
+        wrong("I3", "attempts go back");
+    }
+    if account.sealed < before.account.sealed || account.evidence_ms < before.account.evidence_ms {
+        wrong("I6", "what was sealed or proven is taken back");
+    }
+    if before.account.settled && account.last_periods != before.account.last_periods {
+        wrong("I6", "a settled account changed");
+    }
+    if after.told < before.told || after.notices.len() < before.notices.len() {
+        wrong("I8", "what Core was told is taken back");
+    }
+    if let (crate::job::Life::Ended { cause: first, .. }, life) = (&before.life, &after.life) {
+        match life {
+            crate::job::Life::Ended { cause, .. } if cause == first => {}
+            _ => wrong("I4", "an end was written twice"),
+        }
+    }
+    found
+}
