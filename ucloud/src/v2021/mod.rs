@@ -1,0 +1,32 @@
+//! The wire of UCloud/Core in 2021.
+
+pub mod accept;
+pub mod application;
+mod arguments;
+pub mod auth;
+pub mod calls;
+pub mod command;
+pub mod control;
+pub mod deposit;
+pub mod duration;
+pub mod envelope;
+pub mod follow;
+pub mod frame;
+pub mod ingoing;
+pub mod integration;
+pub mod job;
+mod lenient;
+pub mod parameter;
+pub mod problem;
+pub mod product;
+pub mod query;
+pub mod resource;
+pub mod secret;
+pub mod session;
+pub mod shell;
+pub mod support;
+pub mod tool;
+pub mod username;
+pub mod utilization;
+pub mod value;
+pub mod words;
