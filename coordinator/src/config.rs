@@ -1,0 +1,213 @@
+//! Everything the coordinator can be told, with defaults, checked as a whole before any port opens.
+
+mod keys;
+
+pub use keys::PROGRAM;
+
+use crate::core::client::{ClientSettings, Timing};
+use crate::core::token::RefreshToken;
+use muster_domain::cluster::Settings;
+use muster_domain::id::{ClusterName, ProviderId};
+use muster_domain::product::Product;
+use muster_runtime::config::{Complaint, Validate};
+use muster_runtime::telemetry;
+use muster_ucloud::v2021::accept::Catalogue;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The configuration. Its keys are declared, with their meaning, in [`PROGRAM`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each field is the key of the same name, documented in the table of keys")]
+pub struct Config {
+    pub provider: ProviderConfig,
+    pub cluster: ClusterConfig,
+    pub http: HttpConfig,
+    pub operator: OperatorConfig,
+    pub fleet: FleetConfig,
+    pub core: CoreConfig,
+    #[serde(default)]
+    pub products: Vec<Product>,
+    pub jobs: JobsConfig,
+    pub accounting: AccountingConfig,
+    pub insufficient_funds: InsufficientFundsConfig,
+    pub timeouts: TimeoutsConfig,
+    pub store: StoreConfig,
+    pub telemetry: telemetry::Config,
+}
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "each field is the key of the same name, documented in the table of keys")]
+        pub struct $name { $(pub $field: $kind,)* }
+    )*};
+}
+
+sections! {
+    /// `[provider]`
+    ProviderConfig { id: String, }
+    /// `[cluster]`
+    ClusterConfig { name: String, }
+    /// `[http]`
+    HttpConfig { listen: SocketAddr, }
+    /// `[operator]`
+    OperatorConfig { listen: SocketAddr, token_file: Option<PathBuf>, }
+    /// `[fleet]`
+    FleetConfig { listen: SocketAddr, token_file: Option<PathBuf>, }
+    /// `[core]`
+    CoreConfig {
+        url: String,
+        refresh_token_file: PathBuf,
+        public_key_files: Vec<PathBuf>,
+        issuer: String,
+        ca_file: Option<PathBuf>,
+        token_life_ms: u64,
+        token_leeway_ms: u64,
+    }
+    /// `[jobs]`
+    JobsConfig { max_replicas: u32, attempts: u32, }
+    /// `[accounting]`
+    AccountingConfig { window_ms: u64, rounding: Rounding, }
+    /// `[insufficient_funds]`
+    InsufficientFundsConfig { confirmations: u32, }
+    /// `[timeouts]`
+    TimeoutsConfig {
+        offline_after_ms: u64,
+        lost_after_ms: u64,
+        prepare_timeout_ms: u64,
+        start_lease_ms: u64,
+        resend_ms: u64,
+        retention_ms: u64,
+    }
+    /// `[store]`
+    StoreConfig { path: PathBuf, }
+}
+
+/// What becomes of a last period that has only begun (`protocol.md` 16.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// It is not charged.
+    Down,
+    /// It is charged as a whole.
+    Up,
+}
+
+impl Validate for Config {
+    fn validate(&self) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        let mut expect = |fine: bool, key: &str, expected: &str| {
+            if !fine {
+                complaints.push(Complaint::new(key, expected));
+            }
+        };
+        let id = ProviderId::new(self.provider.id.as_str());
+        expect(id.is_ok(), "provider.id", "1 to 63 letters, digits, '-', '.' or '_', beginning with a letter or digit");
+        let name = ClusterName::new(self.cluster.name.as_str());
+        expect(name.is_ok(), "cluster.name", "1 to 40 letters, digits or '-', beginning with a letter or digit");
+        expect(
+            self.fleet.token_file.is_some() || self.fleet.listen.ip().is_loopback(),
+            "fleet.token_file",
+            "a file with the join secret of workers, since fleet.listen is not a loopback address",
+        );
+        expect(
+            self.operator.token_file.is_some() || self.operator.listen.ip().is_loopback(),
+            "operator.token_file",
+            "a file with the operators' token, since operator.listen is not a loopback address",
+        );
+        expect(
+            (1..=4).contains(&self.core.public_key_files.len()),
+            "core.public_key_files",
+            "1 to 4 files: Core's present public key for this provider, and the next one during a change",
+        );
+        expect(!self.products.is_empty(), "products", "at least one [[products]] table");
+        let names: BTreeSet<_> = self.products.iter().map(|product| (&product.category, &product.id)).collect();
+        expect(names.len() == self.products.len(), "products", "each pair of category and id once");
+        for product in &self.products {
+            let whole = product.cores >= 1 && product.memory_gib >= 1;
+            expect(
+                whole && !product.id.is_empty() && !product.category.is_empty(),
+                "products",
+                "each with an id, a category, at least 1 core and at least 1 GiB of memory",
+            );
+        }
+        expect(self.accounting.window_ms >= 60_000, "accounting.window_ms", "at least 60000, one period of a minute");
+        let timeouts = &self.timeouts;
+        expect(
+            timeouts.lost_after_ms > timeouts.offline_after_ms,
+            "timeouts.lost_after_ms",
+            "more than timeouts.offline_after_ms",
+        );
+        expect(
+            timeouts.start_lease_ms >= timeouts.offline_after_ms,
+            "timeouts.start_lease_ms",
+            "at least timeouts.offline_after_ms, or a start could expire at a worker that is well",
+        );
+        complaints.extend(self.telemetry.complaints());
+        complaints
+    }
+}
+
+impl Config {
+    /// The provider's id.
+    ///
+    /// # Errors
+    /// The text is not one; a validated configuration has none.
+    pub fn provider(&self) -> Result<ProviderId, muster_domain::id::BadId> {
+        ProviderId::new(self.provider.id.as_str())
+    }
+
+    /// The rules for the cluster's brain.
+    ///
+    /// # Errors
+    /// A name is not one; a validated configuration has none.
+    pub fn settings(&self) -> Result<Settings, muster_domain::id::BadId> {
+        let timeouts = &self.timeouts;
+        Ok(Settings {
+            cluster: ClusterName::new(self.cluster.name.as_str())?,
+            provider: self.provider()?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            attempts: self.jobs.attempts,
+            offline_after_ms: timeouts.offline_after_ms,
+            lost_after_ms: timeouts.lost_after_ms,
+            prepare_timeout_ms: timeouts.prepare_timeout_ms,
+            start_lease_ms: timeouts.start_lease_ms,
+            resend_ms: timeouts.resend_ms,
+            retention_ms: timeouts.retention_ms,
+            round_up: self.accounting.rounding == Rounding::Up,
+            no_credit_confirmations: self.insufficient_funds.confirmations,
+        })
+    }
+
+    /// What is offered to users.
+    ///
+    /// # Errors
+    /// The provider's id is not one; a validated configuration has none.
+    pub fn catalogue(&self) -> Result<Catalogue, muster_domain::id::BadId> {
+        Ok(Catalogue {
+            provider: self.provider()?,
+            products: self.products.clone(),
+            max_replicas: self.jobs.max_replicas,
+            window_ms: self.accounting.window_ms,
+        })
+    }
+
+    /// How to reach Core.
+    #[must_use]
+    pub fn client(&self) -> ClientSettings {
+        ClientSettings {
+            url: self.core.url.clone(),
+            refresh_token: RefreshToken::File(self.core.refresh_token_file.clone()),
+            ca_file: self.core.ca_file.clone(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

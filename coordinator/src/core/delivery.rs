@@ -1,0 +1,266 @@
+//! Sends what waits in the [`Outbox`], as often as it takes, and tells the driver what Core answered.
+//!
+//! A batch that Core refuses is halved until the items at fault stand alone. A batch that only did not get through is
+//! repeated with growing pauses, for days if need be, while further items gather behind it. Several batches are under
+//! way at once, never with two items of one kind for one job, because the brain waits for the answer to the first.
+
+use super::backoff::{Backoff, Recovery};
+use super::client::{CallError, CoreClient};
+use super::outbox::{Bill, Lane, Outbox, Tell};
+use crate::crash::{When, crash_point};
+use crate::handle::Handle;
+use crate::metrics::Metrics;
+use muster_domain::event::{ChargeAnswer, Delivery, Event};
+use muster_domain::id::JobId;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
+
+/// Calls of one kind under way at once.
+const CALLS: usize = 4;
+
+/// Everything a delivery works with.
+#[derive(Clone, Debug)]
+pub struct Courier {
+    /// Core.
+    pub client: CoreClient,
+    /// The driver.
+    pub handle: Handle,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Pauses between repetitions.
+    pub backoff: Backoff,
+    /// Wakes who pauses when Core is back.
+    pub recovery: Recovery,
+}
+
+/// Delivers until `stop`. What is then under way is given up: the documents know that it is owed.
+pub async fn run(courier: Courier, outbox: Outbox, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    tasks.spawn(lane::<Tell>(courier.clone(), outbox.tells, stop.clone()));
+    tasks.spawn(lane::<Bill>(courier, outbox.bills, stop));
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn lane<T: Owed>(courier: Courier, lane: Arc<Lane<T>>, stop: CancellationToken) {
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let tasks = TaskTracker::new();
+    let pump = async {
+        // The semaphore is never closed.
+        while let Ok(call) = calls.clone().acquire_owned().await {
+            let items = lane.take().await;
+            let (courier, stop) = (courier.clone(), stop.clone());
+            tasks.spawn(async move {
+                stop.run_until_cancelled(courier.deliver(items)).await;
+                drop(call);
+            });
+        }
+    };
+    stop.run_until_cancelled(pump).await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Something that is owed to Core.
+trait Owed: Clone + Send + Sync + Sized + 'static {
+    /// For counters and logs.
+    const KIND: &'static str;
+    /// The crash point between Core's answer and the driver.
+    const ANSWERED: &'static str;
+    /// What Core answers to a batch that it takes.
+    type Answer: Send;
+
+    fn job(&self) -> &JobId;
+    fn span(&self) -> Span;
+    /// One call about all of them.
+    fn send(client: &CoreClient, items: &[Self]) -> impl Future<Output = Result<Self::Answer, CallError>> + Send;
+    /// What the driver hears of an item that was taken.
+    fn taken(&self, answer: &Self::Answer) -> Option<Event>;
+    /// What the driver hears of an item that was refused.
+    fn refused(&self, fault: Fault) -> Option<Event>;
+}
+
+/// Why a single item was refused.
+enum Fault {
+    /// Core does not know the job.
+    UnknownJob,
+    /// No allocation (402).
+    NoAllocation,
+    /// Something else.
+    Other(String),
+}
+
+impl Courier {
+    async fn deliver<T: Owed>(&self, items: Vec<T>) {
+        let mut groups = vec![items];
+        while let Some(mut group) = groups.pop() {
+            let Some(span) = group.first().map(T::span) else { continue };
+            match self.persist(T::KIND, || T::send(&self.client, &group).instrument(span.clone())).await {
+                Ok(answer) => {
+                    crash_point(When::Core, T::ANSWERED);
+                    for item in &group {
+                        item.span().record("outcome", "taken");
+                        self.metrics.sent(T::KIND, "taken");
+                        self.tell(item.taken(&answer)).await;
+                    }
+                }
+                Err(_) if group.len() > 1 => {
+                    let second = group.split_off(group.len() / 2);
+                    groups.push(second);
+                    groups.push(group);
+                }
+                Err(refusal) => {
+                    let fault = self.judge(group[0].job(), &refusal).instrument(span.clone()).await;
+                    crash_point(When::Core, T::ANSWERED);
+                    let outcome = fault.name();
+                    span.record("outcome", outcome);
+                    self.metrics.sent(T::KIND, outcome);
+                    tracing::warn!(job = %group[0].job(), kind = T::KIND, outcome, why = refusal.why, "core refused");
+                    self.tell(group[0].refused(fault)).await;
+                }
+            }
+        }
+    }
+
+    /// Makes a call again and again until Core takes it or refuses it.
+    async fn persist<A, F>(&self, kind: &'static str, call: impl Fn() -> F) -> Result<A, Refusal>
+    where
+        F: Future<Output = Result<A, CallError>>,
+    {
+        let mut failures = 0_u32;
+        loop {
+            match call().await {
+                Ok(answer) => {
+                    self.recovery.noticed();
+                    if failures > 0 {
+                        tracing::info!(kind, failures, "core answers again");
+                    }
+                    return Ok(answer);
+                }
+                Err(CallError::Refused { status, why }) => {
+                    self.recovery.noticed();
+                    return Err(Refusal { status, why });
+                }
+                Err(CallError::Unavailable(why)) => {
+                    failures = failures.saturating_add(1);
+                    self.metrics.call_failed(kind);
+                    let wait = self.backoff.after(failures);
+                    tracing::warn!(
+                        kind,
+                        failures,
+                        why,
+                        wait_ms = wait.as_millis(),
+                        "core is unavailable, will try again"
+                    );
+                    self.recovery.wait(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Finds out what is wrong with a single item. Core says 400 for an unknown job and for much else (`protocol.md` 6.4),
+    /// so it is asked.
+    async fn judge(&self, job: &JobId, refusal: &Refusal) -> Fault {
+        let other = || Fault::Other(format!("{} ({})", refusal.why, refusal.status));
+        match refusal.status {
+            402 => Fault::NoAllocation,
+            400 | 404 => match self.persist("retrieve", || self.client.knows(job)).await {
+                Ok(false) => Fault::UnknownJob,
+                Ok(true) | Err(_) => other(),
+            },
+            _ => other(),
+        }
+    }
+
+    async fn tell(&self, event: Option<Event>) {
+        if let Some(event) = event {
+            // The driver only stops with the process; the document knows what is owed.
+            let _ = self.handle.tell(event).await;
+        }
+    }
+}
+
+struct Refusal {
+    status: u16,
+    why: String,
+}
+
+impl Fault {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownJob => "unknown_job",
+            Self::NoAllocation => "no_allocation",
+            Self::Other(_) => "rejected",
+        }
+    }
+}
+
+impl Owed for Tell {
+    const KIND: &'static str = "update";
+    const ANSWERED: &'static str = "update-answered";
+    type Answer = ();
+
+    fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    fn send(client: &CoreClient, items: &[Self]) -> impl Future<Output = Result<(), CallError>> + Send {
+        client.update(items.iter().map(|tell| tell.item.clone()).collect())
+    }
+
+    fn taken(&self, (): &()) -> Option<Event> {
+        Some(Event::Told { job: self.job.clone(), number: self.number?, delivery: Delivery::Accepted })
+    }
+
+    fn refused(&self, fault: Fault) -> Option<Event> {
+        let delivery = match fault {
+            Fault::UnknownJob => Delivery::UnknownJob,
+            Fault::NoAllocation => Delivery::Rejected { why: "402".to_owned() },
+            Fault::Other(why) => Delivery::Rejected { why },
+        };
+        Some(Event::Told { job: self.job.clone(), number: self.number?, delivery })
+    }
+}
+
+impl Owed for Bill {
+    const KIND: &'static str = "charge";
+    const ANSWERED: &'static str = "charge-answered";
+    /// Jobs whose wallet is empty.
+    type Answer = BTreeSet<String>;
+
+    fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    fn send(client: &CoreClient, items: &[Self]) -> impl Future<Output = Result<BTreeSet<String>, CallError>> + Send {
+        client.charge(items.iter().map(|bill| bill.item.clone()).collect())
+    }
+
+    fn taken(&self, insufficient: &BTreeSet<String>) -> Option<Event> {
+        let empty = insufficient.contains(self.job.as_str());
+        let answer = if empty { ChargeAnswer::InsufficientFunds } else { ChargeAnswer::Booked };
+        Some(Event::Charged { job: self.job.clone(), window: self.window, answer })
+    }
+
+    fn refused(&self, fault: Fault) -> Option<Event> {
+        let answer = match fault {
+            Fault::UnknownJob => ChargeAnswer::UnknownJob,
+            Fault::NoAllocation => ChargeAnswer::InsufficientFunds,
+            Fault::Other(why) => ChargeAnswer::Rejected { why },
+        };
+        Some(Event::Charged { job: self.job.clone(), window: self.window, answer })
+    }
+}

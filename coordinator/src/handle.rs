@@ -1,0 +1,85 @@
+//! How every other part of the coordinator talks to the driver: send an event, await a reply.
+
+use muster_domain::cluster::Cluster;
+use muster_domain::effect::Reply;
+use muster_domain::event::Event;
+use muster_domain::id::{JobId, RequestId};
+use muster_domain::time::Now;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// A question that only reads. It sees the state as last applied, which may be ahead of what is durable by one commit.
+pub type Question = Box<dyn FnOnce(&Cluster, Now) + Send>;
+
+/// What reaches the driver.
+pub enum Input {
+    /// Something happened; nobody waits.
+    Event(Event),
+    /// Somebody waits for the [`Reply`] that carries this request's number.
+    Call {
+        /// The event, which holds `request`.
+        event: Event,
+        /// Its number.
+        request: RequestId,
+        /// Where the reply goes once it is durable.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// A question that only reads.
+    Query(Question),
+}
+
+/// The driver has stopped, or is so far behind that its queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping or overloaded")]
+pub struct NotAnswered;
+
+/// A sender to the driver. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    changes: broadcast::Sender<JobId>,
+    requests: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// A handle that feeds `inputs`; the driver publishes changed jobs on `changes`.
+    #[must_use]
+    pub fn new(inputs: mpsc::Sender<Input>, changes: broadcast::Sender<JobId>) -> Self {
+        Self { inputs, changes, requests: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Sends a request and waits for its durable reply. Callers bound the wait themselves.
+    pub async fn call(&self, make: impl FnOnce(RequestId) -> Event) -> Result<Reply, NotAnswered> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let input = Input::Call { event: make(request), request, reply };
+        self.inputs.send(input).await.map_err(|_| NotAnswered)?;
+        answer.await.map_err(|_| NotAnswered)
+    }
+
+    /// Says that something happened.
+    pub async fn tell(&self, event: Event) -> Result<(), NotAnswered> {
+        self.inputs.send(Input::Event(event)).await.map_err(|_| NotAnswered)
+    }
+
+    /// Asks something that only reads.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Cluster, Now) -> T + Send + 'static,
+    ) -> Result<T, NotAnswered> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |cluster, now| {
+            // Whoever asked may have gone away meanwhile.
+            let _ = reply.send(ask(cluster, now));
+        });
+        self.inputs.send(Input::Query(question)).await.map_err(|_| NotAnswered)?;
+        answer.await.map_err(|_| NotAnswered)
+    }
+
+    /// Ids of jobs that moved on, from now on. A receiver that lags must look at its job again.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<JobId> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,73 @@
+//! `muster-coordinator`: config, build, bind, announce, run, drain with limit.
+
+use muster_coordinator::config::{Config, PROGRAM};
+use muster_coordinator::server;
+use muster_runtime::config::from_process;
+use muster_runtime::tasks::Tasks;
+use muster_runtime::{signals, telemetry, tls};
+use std::io::Write;
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    tls::install_provider();
+    let loaded = match from_process::<Config>(&PROGRAM) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&error),
+    };
+    runtime.block_on(async {
+        let config = &loaded.config;
+        let service =
+            telemetry::Service { name: PROGRAM.name, version: PROGRAM.version, instance: config.cluster.name.clone() };
+        let telemetry = match telemetry::start(&config.telemetry, &service) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return say(&error),
+        };
+        loaded.log_warnings();
+        let code = match run(config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+        telemetry.shutdown().await;
+        code
+    })
+}
+
+async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = CancellationToken::new();
+    signals::stop_on_signal(stop.clone())?;
+    let edges = Tasks::new(stop);
+    // The driver goes on until the edges have ended.
+    let inner = Tasks::new(CancellationToken::new());
+    let running = server::start(config, &edges, &inner).await?;
+    let addresses = running.addresses;
+    tracing::info!(
+        version = PROGRAM.version,
+        provider = config.provider.id,
+        http = %addresses.http,
+        operator = %addresses.operator,
+        fleet = %addresses.fleet,
+        "coordinator is up"
+    );
+    tokio::select! {
+        () = edges.stopped() => {}
+        () = inner.stopped() => {}
+    }
+    server::drain(&edges, &inner).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// For what goes wrong before there is a log.
+fn say(error: &dyn std::error::Error) -> ExitCode {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{}: {error}", PROGRAM.name);
+    ExitCode::FAILURE
+}

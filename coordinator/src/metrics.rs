@@ -1,0 +1,141 @@
+//! What the coordinator counts, with names, units and meaning. Labels are closed sets of our own words; nothing that a
+//! user typed and no identifier becomes a label.
+//!
+//! | name | unit | kind | labels | meaning |
+//! |---|---|---|---|---|
+//! | `muster.job.milestones` | `{milestone}` | counter | `milestone` | durable steps of jobs |
+//! | `muster.commits` | `{commit}` | counter | | transactions that became durable |
+//! | `muster.commit.documents` | `{document}` | histogram | | documents in one transaction |
+//! | `muster.commit.duration` | `s` | histogram | | from handing a batch to the store until it is durable |
+//! | `muster.worker.sessions` | `{session}` | up-down counter | | open streams of workers |
+//! | `muster.worker.refused` | `{message}` | counter | `reason` | messages or streams of workers that were refused |
+//! | `muster.core.sent` | `{item}` | counter | `kind`, `outcome` | updates and charges that Core has answered |
+//! | `muster.core.failures` | `{call}` | counter | `kind` | calls to Core that failed and will be repeated |
+//! | `muster.alarms` | `{alarm}` | counter | | times an operator was called |
+
+use muster_domain::effect::Milestone;
+use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::{KeyValue, global};
+use std::time::Duration;
+
+/// The coordinator's instruments. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    milestones: Counter<u64>,
+    commits: Counter<u64>,
+    commit_documents: Histogram<u64>,
+    commit_duration: Histogram<f64>,
+    sessions: UpDownCounter<i64>,
+    refused: Counter<u64>,
+    sent: Counter<u64>,
+    failures: Counter<u64>,
+    alarms: Counter<u64>,
+}
+
+impl Metrics {
+    /// Instruments of the process-wide meter. Make them after telemetry is set up.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(&global::meter("muster-coordinator"))
+    }
+
+    fn of(meter: &Meter) -> Self {
+        Self {
+            milestones: meter
+                .u64_counter("muster.job.milestones")
+                .with_unit("{milestone}")
+                .with_description("durable steps of jobs")
+                .build(),
+            commits: meter
+                .u64_counter("muster.commits")
+                .with_unit("{commit}")
+                .with_description("transactions that became durable")
+                .build(),
+            commit_documents: meter
+                .u64_histogram("muster.commit.documents")
+                .with_unit("{document}")
+                .with_description("documents in one transaction")
+                .with_boundaries(vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0])
+                .build(),
+            commit_duration: meter
+                .f64_histogram("muster.commit.duration")
+                .with_unit("s")
+                .with_description("time until a transaction is durable")
+                .with_boundaries(vec![0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0])
+                .build(),
+            sessions: meter
+                .i64_up_down_counter("muster.worker.sessions")
+                .with_unit("{session}")
+                .with_description("open streams of workers")
+                .build(),
+            refused: meter
+                .u64_counter("muster.worker.refused")
+                .with_unit("{message}")
+                .with_description("messages or streams of workers that were refused")
+                .build(),
+            sent: meter
+                .u64_counter("muster.core.sent")
+                .with_unit("{item}")
+                .with_description("updates and charges that Core has answered")
+                .build(),
+            failures: meter
+                .u64_counter("muster.core.failures")
+                .with_unit("{call}")
+                .with_description("calls to Core that failed and will be repeated")
+                .build(),
+            alarms: meter
+                .u64_counter("muster.alarms")
+                .with_unit("{alarm}")
+                .with_description("times an operator was called")
+                .build(),
+        }
+    }
+
+    /// A job reached a durable step.
+    pub fn milestone(&self, milestone: Milestone) {
+        self.milestones.add(1, &[KeyValue::new("milestone", milestone.name())]);
+    }
+
+    /// A transaction became durable.
+    pub fn committed(&self, documents: usize, took: Duration) {
+        self.commits.add(1, &[]);
+        self.commit_documents.record(u64::try_from(documents).unwrap_or(u64::MAX), &[]);
+        self.commit_duration.record(took.as_secs_f64(), &[]);
+    }
+
+    /// A worker's stream was opened.
+    pub fn session_opened(&self) {
+        self.sessions.add(1, &[]);
+    }
+
+    /// A worker's stream ended.
+    pub fn session_ended(&self) {
+        self.sessions.add(-1, &[]);
+    }
+
+    /// A worker was refused; `reason` is one of our own words.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Core answered an item of this kind, with this outcome; both are our own words.
+    pub fn sent(&self, kind: &'static str, outcome: &'static str) {
+        self.sent.add(1, &[KeyValue::new("kind", kind), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// A call of this kind failed and will be repeated.
+    pub fn call_failed(&self, kind: &'static str) {
+        self.failures.add(1, &[KeyValue::new("kind", kind)]);
+    }
+
+    /// An operator was called.
+    pub fn alarm(&self) {
+        self.alarms.add(1, &[]);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

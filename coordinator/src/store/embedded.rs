@@ -1,0 +1,272 @@
+//! One durable file, one coordinator, no other service.
+//!
+//! redb allows one writer; a thread of its own does all writing, so that `fdatasync` never blocks the runtime. A second
+//! process that opens the file is refused by the lock on it. The leader's term is a counter in the same file, compared
+//! inside each transaction, so that a stale writer could not write even if the lock failed.
+
+use super::document::{self, BadDocument};
+use super::{Store, StoreError};
+use futures_util::future::BoxFuture;
+use muster_domain::effect::Write;
+use muster_domain::id::Term;
+use muster_domain::job::Job;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
+const SCHEMA_KEY: &str = "schema_version";
+const TERM_KEY: &str = "term";
+/// The layout of the file. A file of a later layout is refused.
+const SCHEMA: u64 = 1;
+/// redb's page cache. The brain holds every document in memory, so the cache only serves writing.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Why the file cannot be used. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("store {path} is in use by another coordinator; stop that one, or set store.path to another file")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a later version.
+    #[error(
+        "store {path} was written by a newer version of Muster (schema {found}, this version knows {SCHEMA}); \
+         run that version or restore a backup"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its layout.
+        found: u64,
+    },
+    /// No file could be made or read there.
+    #[error("store {path} cannot be opened: {why}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what to do.
+        why: String,
+    },
+}
+
+enum Request {
+    Load(oneshot::Sender<Result<Vec<Job>, StoreError>>),
+    NextTerm(oneshot::Sender<Result<Term, StoreError>>),
+    Close(oneshot::Sender<Result<(), StoreError>>),
+    Commit { term: Term, writes: Vec<Write>, done: oneshot::Sender<Result<(), StoreError>> },
+}
+
+/// The store. Cheap to clone; the file is closed when the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    requests: mpsc::Sender<Request>,
+    path: Arc<Path>,
+}
+
+impl Embedded {
+    /// Opens or makes the file, and the directory it lies in. Blocks.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |why: String| OpenError::Unusable { path: path.to_owned(), why };
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| unusable(format!("directory {} cannot be made: {error}", parent.display())))?;
+        }
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+            DatabaseError::UpgradeRequired(found) => {
+                unusable(format!("its file format {found} is not one that this version reads"))
+            }
+            DatabaseError::Storage(error) => unusable(words(&error)),
+            other => unusable(other.to_string()),
+        })?;
+        let found = prepare(&database).map_err(|error| unusable(words_of(error)))?;
+        if found > SCHEMA {
+            return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        let (requests, queue) = mpsc::channel(16);
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || serve(database, queue))
+            .map_err(|error| unusable(format!("no thread for it: {error}")))?;
+        Ok(Self { requests, path: path.into() })
+    }
+
+    /// Takes the next term, durably. Called once per start.
+    pub async fn next_term(&self) -> Result<Term, StoreError> {
+        self.ask(Request::NextTerm).await
+    }
+
+    /// Closes the file now, for all clones, and waits until it can be opened again.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.ask(Request::Close).await
+    }
+
+    async fn ask<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Unknown(format!("the thread of store {} has stopped", self.path.display()));
+        let (done, answer) = oneshot::channel();
+        self.requests.send(make(done)).await.map_err(|_| stopped())?;
+        let answer = answer.await.map_err(|_| stopped())?;
+        answer.map_err(|error| match error {
+            StoreError::Failed(why) => StoreError::Failed(format!("store {}: {why}", self.path.display())),
+            StoreError::Unknown(why) => StoreError::Unknown(format!("store {}: {why}", self.path.display())),
+            StoreError::Fenced { .. } => error,
+        })
+    }
+}
+
+impl Store for Embedded {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Job>, StoreError>> {
+        Box::pin(self.ask(Request::Load))
+    }
+
+    fn commit(&self, term: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(move |done| Request::Commit { term, writes, done }))
+    }
+}
+
+/// Makes the tables of a new file; returns the layout's version.
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let found = {
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get(SCHEMA_KEY)?.map(|value| value.value());
+        match found {
+            Some(found) => found,
+            None => {
+                meta.insert(SCHEMA_KEY, SCHEMA)?;
+                SCHEMA
+            }
+        }
+    };
+    if found > SCHEMA {
+        transaction.abort()?;
+        return Ok(found);
+    }
+    transaction.open_table(JOBS)?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// The writer thread: one request at a time, until it is told to close or every sender is gone.
+fn serve(database: Database, mut queue: mpsc::Receiver<Request>) {
+    while let Some(request) = queue.blocking_recv() {
+        // An asker that has gone away does not need the answer.
+        match request {
+            Request::Load(done) => drop(done.send(load(&database))),
+            Request::NextTerm(done) => drop(done.send(next_term(&database).map_err(failed))),
+            Request::Commit { term, writes, done } => drop(done.send(commit(&database, term, &writes))),
+            Request::Close(done) => {
+                drop(database);
+                drop(done.send(Ok(())));
+                return;
+            }
+        }
+    }
+}
+
+fn load(database: &Database) -> Result<Vec<Job>, StoreError> {
+    let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let table = database.begin_read()?.open_table(JOBS)?;
+        let mut rows = Vec::new();
+        for row in table.iter()? {
+            let (key, value) = row?;
+            rows.push((key.value().to_owned(), value.value().to_owned()));
+        }
+        Ok(rows)
+    };
+    let rows = read().map_err(failed)?;
+    rows.into_iter()
+        .map(|(key, bytes)| {
+            document::decode(&bytes).map_err(|error| StoreError::Failed(format!("document of job {key}: {error}")))
+        })
+        .collect()
+}
+
+fn next_term(database: &Database) -> Result<Term, redb::Error> {
+    let transaction = database.begin_write()?;
+    let term = {
+        let mut meta = transaction.open_table(META)?;
+        let term = meta.get(TERM_KEY)?.map_or(0, |value| value.value()) + 1;
+        meta.insert(TERM_KEY, term)?;
+        term
+    };
+    transaction.commit()?;
+    Ok(term)
+}
+
+fn commit(database: &Database, term: Term, writes: &[Write]) -> Result<(), StoreError> {
+    let encoded: Vec<(&str, Option<Vec<u8>>)> = writes
+        .iter()
+        .map(|write| match write {
+            Write::Job(job) => Ok((job.spec.id.as_str(), Some(document::encode(job)?))),
+            Write::ForgetJob(id) => Ok((id.as_str(), None)),
+        })
+        .collect::<Result<_, BadDocument>>()
+        .map_err(|error| StoreError::Failed(error.to_string()))?;
+    let transaction = database.begin_write().map_err(|error| failed(error.into()))?;
+    let held = change(&transaction, term, &encoded).map_err(failed)?;
+    if held != term {
+        return Err(StoreError::Fenced { held, ours: term });
+    }
+    // A commit that reports an error may have reached the disk all the same.
+    transaction.commit().map_err(|error| StoreError::Unknown(words_of(error.into())))
+}
+
+/// Applies the changes if the file holds `term`; returns the term it holds.
+fn change(
+    transaction: &redb::WriteTransaction,
+    term: Term,
+    changes: &[(&str, Option<Vec<u8>>)],
+) -> Result<Term, redb::Error> {
+    let held = transaction.open_table(META)?.get(TERM_KEY)?.map_or(0, |value| value.value());
+    if held == term {
+        let mut jobs = transaction.open_table(JOBS)?;
+        for (key, bytes) in changes {
+            match bytes {
+                Some(bytes) => jobs.insert(*key, bytes.as_slice())?,
+                None => jobs.remove(*key)?,
+            };
+        }
+    }
+    Ok(held)
+}
+
+fn failed(error: redb::Error) -> StoreError {
+    StoreError::Failed(words_of(error))
+}
+
+fn words_of(error: redb::Error) -> String {
+    match error {
+        redb::Error::Io(error) => words(&StorageError::Io(error)),
+        redb::Error::DatabaseClosed => "the file is closed".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A storage error, with what an operator can do about it.
+fn words(error: &StorageError) -> String {
+    use std::io::ErrorKind;
+    let StorageError::Io(io) = error else { return error.to_string() };
+    match io.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            format!("the disk is full ({io}); free space and start again")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("permission denied ({io}); the coordinator's user must own file and directory")
+        }
+        ErrorKind::ReadOnlyFilesystem => format!("the file system is read-only ({io})"),
+        _ => io.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "embedded_tests.rs"]
+mod tests;

@@ -1,0 +1,38 @@
+//! What is durable. One trait, so that the same driver runs over one file or over a cluster of stores.
+
+pub mod document;
+pub mod embedded;
+
+use futures_util::future::BoxFuture;
+use muster_domain::effect::Write;
+use muster_domain::id::Term;
+use muster_domain::job::Job;
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody leads with another term; nothing was written. Step down.
+    #[error("another coordinator leads with term {held}, this one holds term {ours}: it must not write any more")]
+    Fenced {
+        /// The term the store holds.
+        held: Term,
+        /// The term of the batch.
+        ours: Term,
+    },
+    /// Nothing was written.
+    #[error("{0}")]
+    Failed(String),
+    /// It may have been written or not. To be resolved by a further conditional write, never by waiting.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// A store of documents. Object-safe.
+pub trait Store: Send + Sync + 'static {
+    /// Every document. Called once, by a new leader, before its first commit.
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Job>, StoreError>>;
+
+    /// Writes all or nothing, and only while the store holds `term`. Resolves when the writes are durable. The
+    /// caller has at most one commit under way and names each document once.
+    fn commit(&self, term: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
+}
