@@ -1,0 +1,100 @@
+//! One address of a coordinator, and how to reach it.
+
+use muster_proto::AUTHORIZATION;
+use muster_runtime::secret::Secret;
+use std::time::Duration;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+/// How long reaching one address may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How often a silent connection is asked whether it lives, and how long it may take to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The shared secret, in the form in which every call carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinSecret(MetadataValue<Ascii>);
+
+impl JoinSecret {
+    /// `None`: the text holds what no header can.
+    pub(crate) fn new(secret: &Secret) -> Option<Self> {
+        let mut value = MetadataValue::try_from(format!("Bearer {}", secret.reveal())).ok()?;
+        // Neither shown by Debug nor kept in the compression state of the connection.
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
+
+/// Why an address cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    #[error("no answer within {} s", CONNECT_WITHIN.as_secs())]
+    Timeout,
+    #[error("{}", chain(.0))]
+    Refused(#[from] tonic::transport::Error),
+}
+
+/// tonic says "transport error" and hides what happened in the sources.
+fn chain(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    url: String,
+    endpoint: Endpoint,
+    secret: Option<JoinSecret>,
+}
+
+impl Coordinator {
+    /// `ca_pem` is the authority of an `https` address.
+    pub(crate) fn new(
+        url: &str,
+        ca_pem: Option<&[u8]>,
+        secret: Option<JoinSecret>,
+    ) -> Result<Self, tonic::transport::Error> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned())?
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        if let Some(pem) = ca_pem.filter(|_| url.starts_with("https:")) {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint = endpoint.tls_config(tls)?;
+        }
+        Ok(Self { url: url.to_owned(), endpoint, secret })
+    }
+
+    /// Its address, for logs.
+    pub(crate) fn name(&self) -> &str {
+        &self.url
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self) -> Result<Channel, Unreachable> {
+        // The endpoint's own bound does not cover the name lookup and the handshake.
+        let connected = tokio::time::timeout(CONNECT_WITHIN, self.endpoint.connect()).await;
+        Ok(connected.map_err(|_| Unreachable::Timeout)??)
+    }
+
+    /// A request with the secret and the present trace.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        muster_runtime::telemetry::inject(request.metadata_mut());
+        if let Some(JoinSecret(value)) = &self.secret {
+            request.metadata_mut().insert(AUTHORIZATION, value.clone());
+        }
+        request
+    }
+}
