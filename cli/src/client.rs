@@ -1,0 +1,115 @@
+//! Asks the coordinator.
+
+use crate::Problem;
+use crate::command::Config;
+use muster_runtime::secret::Secret;
+use reqwest::{StatusCode, Url, redirect};
+use serde_json::Value;
+use std::error::Error;
+use std::time::Duration;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// About a hundred thousand jobs.
+const LARGEST_ANSWER_BYTES: usize = 128 << 20;
+
+/// The coordinator's operator listener.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: Url,
+    token: Option<Secret>,
+}
+
+impl Client {
+    pub(crate) fn new(config: &Config) -> Result<Self, Problem> {
+        let failed = |key: &str, error: &dyn std::fmt::Display| Problem::Failed(format!("{key}: {error}"));
+        let url = Url::parse(&config.url).map_err(|error| failed("url", &error))?;
+        let token = config.token_file.as_deref().map(Secret::from_file).transpose();
+        let token = token.map_err(|error| failed("token_file", &error))?;
+        // No redirects and no proxy: the token goes to the address that was named and nowhere else.
+        let mut http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        if let Some(path) = &config.ca_file {
+            let pem = std::fs::read(path).map_err(|error| failed("ca_file", &error))?;
+            let authority = reqwest::Certificate::from_pem(&pem).map_err(|error| failed("ca_file", &error))?;
+            http = http.tls_certs_only([authority]);
+        }
+        let http = http.build().map_err(|error| Problem::Failed(format!("cannot set up HTTP: {}", chain(&error))))?;
+        Ok(Self { http, url, token })
+    }
+
+    /// Gets a page. `missing` is what it means when the coordinator does not have it.
+    pub(crate) async fn get(&self, path: &[&str], missing: &str) -> Result<Value, Problem> {
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(path),
+            Err(()) => return Err(Problem::Failed(format!("url: {} has no path", self.url))),
+        };
+        let mut request = self.http.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > LARGEST_ANSWER_BYTES {
+                return Err(Problem::Failed(format!("{} answers with too much; check --url", self.url)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            let foreign =
+                |_| Problem::Failed(format!("{} does not answer as a coordinator does; check --url", self.url));
+            return serde_json::from_slice(&body).map_err(foreign);
+        }
+        Err(self.refused(status, &body, missing))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Problem {
+        let url = &self.url;
+        Problem::Failed(if error.is_timeout() && !error.is_connect() {
+            format!("{url} does not answer; look at the coordinator's log, or at its /ready page")
+        } else {
+            // The outermost text only repeats the address.
+            let why = error.source().map_or_else(|| error.to_string(), chain);
+            format!(
+                "cannot reach the coordinator at {url}: {why}\n  is it running? name its operator listener with --url or MUSTER_URL"
+            )
+        })
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8], missing: &str) -> Problem {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let said = ["why", "detail", "message"].iter().find_map(|name| body[name].as_str());
+        let said = said.map(|said| format!(": {}", crate::table::plain(said))).unwrap_or_default();
+        match status {
+            StatusCode::NOT_FOUND => Problem::NotFound(missing.to_owned()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Problem::Failed(match self.token {
+                Some(_) => "the coordinator refuses the token; does the file hold its operator's token?".into(),
+                None => {
+                    "the coordinator wants the operator's token; name its file with --token-file or MUSTER_TOKEN_FILE"
+                        .into()
+                }
+            }),
+            StatusCode::SERVICE_UNAVAILABLE => Problem::Failed(format!(
+                "the coordinator cannot answer now{said}; try again, or ask another with --url"
+            )),
+            _ => Problem::Failed(format!("{} answers {status}{said}", self.url)),
+        }
+    }
+}
+
+/// An error with all its causes; the first alone says little.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

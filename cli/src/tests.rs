@@ -1,0 +1,123 @@
+//! `muster` against a server that answers as a coordinator does.
+
+use super::*;
+use axum::extract::Path;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+
+async fn coordinator() -> String {
+    let jobs = || async { Json(json!([{"id": "a", "state": "running"}, {"id": "b", "state": "ended"}])) };
+    let cluster = |headers: HeaderMap| async move {
+        match headers.get("authorization").and_then(|value| value.to_str().ok()) {
+            Some("Bearer hunter2") => Ok(Json(json!({"cluster": "uni"}))),
+            _ => Err(StatusCode::UNAUTHORIZED),
+        }
+    };
+    let job = |Path(id): Path<String>| async move {
+        match &*id {
+            "a/b" => Ok(Json(json!({"id": id}))),
+            "away" => Err((StatusCode::SERVICE_UNAVAILABLE, Json(json!({"why": "no leader"})))),
+            _ => Err((StatusCode::NOT_FOUND, Json(json!({"why": "unknown"})))),
+        }
+    };
+    let router = Router::new()
+        .route("/v1/jobs", get(jobs))
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/jobs/{id}", get(job))
+        .route("/v1/nodes", get(|| async { "a page" }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn muster(url: &str, arguments: &[&str]) -> Result<String, Problem> {
+    muster_runtime::tls::install_provider();
+    let arguments = ["muster", "--output", "json"].iter().chain(arguments).map(OsString::from);
+    match command::load(arguments, [("MUSTER_URL".into(), url.into())]) {
+        Ok(Outcome::Run(loaded)) => answer(&loaded).await,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(answer: Result<String, Problem>) -> String {
+    match answer {
+        Ok(text) => panic!("{text}"),
+        Err(Problem::Failed(text)) => format!("1 {text}"),
+        Err(Problem::NotFound(text)) => format!("3 {text}"),
+    }
+}
+
+#[tokio::test]
+async fn answers_are_shown_and_refusals_say_what_to_do() {
+    let url = coordinator().await;
+    let jobs: serde_json::Value = serde_json::from_str(&muster(&url, &["jobs"]).await.unwrap()).unwrap();
+    assert_eq!(jobs, json!([{"id": "a", "state": "running"}]));
+    assert!(muster(&url, &["job", "a/b"]).await.unwrap().contains("\"a/b\""));
+    assert!(muster(&format!("{url}/"), &["job", "a/b"]).await.is_ok());
+
+    let missing = text(muster(&url, &["job", "c"]).await);
+    assert_eq!(missing, "3 the job c is not known here; `muster jobs --all` lists all that are");
+    let away = text(muster(&url, &["job", "away"]).await);
+    assert_eq!(away, "1 the coordinator cannot answer now: no leader; try again, or ask another with --url");
+    let foreign = text(muster(&url, &["nodes"]).await);
+    assert!(foreign.contains("does not answer as a coordinator does; check --url"), "{foreign}");
+    let elsewhere = text(muster(&format!("{url}/x"), &["jobs"]).await);
+    assert!(elsewhere.starts_with("3 this is not the operator listener"), "{elsewhere}");
+    let anonymous = text(muster(&url, &["cluster"]).await);
+    assert!(anonymous.ends_with("name its file with --token-file or MUSTER_TOKEN_FILE"), "{anonymous}");
+}
+
+#[tokio::test]
+async fn the_token_is_shown_to_the_coordinator_only() {
+    let url = coordinator().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    for (content, mode, expected) in [
+        ("hunter2\n", 0o600, "uni"),
+        ("hunter3\n", 0o600, "the coordinator refuses the token"),
+        ("hunter2\n", 0o644, "run: chmod 0400"),
+    ] {
+        std::fs::write(path, content).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let answer = muster(&url, &["cluster", "--token-file", path]).await;
+        let shown = answer.unwrap_or_else(|problem| problem.to_string());
+        assert!(shown.contains(expected) && !shown.contains("hunter"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_out_of_reach_is_named_with_what_to_do() {
+    // Bound and dropped, so that nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let problem = text(muster(&format!("http://{free}"), &["jobs"]).await);
+    assert!(problem.starts_with(&format!("1 cannot reach the coordinator at http://{free}/: ")), "{problem}");
+    assert!(problem.contains("Connection refused"), "{problem}");
+    assert!(problem.ends_with("name its operator listener with --url or MUSTER_URL"), "{problem}");
+}
+
+#[test]
+fn the_configuration_can_be_looked_at_without_asking_anything() {
+    let print = |flag: &str| match command::load(["muster", flag].map(OsString::from), []) {
+        Ok(Outcome::Print(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(print("--print-config").contains("url = \"http://127.0.0.1:8471\"  # default"));
+    assert_eq!(print("--check-config"), "the configuration is valid\n");
+    assert!(print("--version").starts_with("muster "));
+    assert!(print("--help").contains("Exit codes: "));
+}
+
+#[test]
+fn all_and_state_exclude_each_other_and_states_are_known() {
+    for arguments in
+        [["muster", "jobs", "--all", "--state=ended"].as_slice(), &["muster", "jobs", "--state=gone"], &["muster"]]
+    {
+        let arguments = arguments.iter().map(OsString::from);
+        assert!(command::load(arguments, []).is_err());
+    }
+}
