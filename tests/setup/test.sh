@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# `make test`: every test of the workspace, with all that they need started before and stopped after.
+#
+# Docker comes from an engine that answers, or from one that docker.sh starts for this run. A machine that cannot have
+# one gets a loud list of what was not run; with REQUIRE_ALL=1 that is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+say() { echo "test.sh: $*"; }
+
+started=""
+cleanup() {
+    [ -z "$started" ] || sh tests/setup/docker.sh stop "$started"
+}
+trap cleanup EXIT
+
+not_run=()
+engine_folder="$PWD/.local/docker"
+engine_was_there=yes
+[ -S "$engine_folder/docker.sock" ] || engine_was_there=no
+if socket=$(sh tests/setup/docker.sh "$engine_folder" | tail -n 1) && [ -S "$socket" ]; then
+    case "$socket" in "$engine_folder"/*) [ "$engine_was_there" = yes ] || started="$engine_folder" ;; esac
+    if sh tests/setup/images.sh "$socket"; then
+        export MUSTER_TEST_DOCKER="$socket"
+        say "docker engine at $socket"
+        case "$socket" in
+        "$engine_folder"/*)
+            # Overlay networks need a swarm; an engine that is not ours is left as it is.
+            curl -s --unix-socket "$socket" -X POST -H 'Content-Type: application/json' http://docker/swarm/init \
+                -d '{"ListenAddr":"127.0.0.1:2377","AdvertiseAddr":"127.0.0.1"}' >/dev/null
+            ;;
+        esac
+    else
+        not_run+=("all tests on docker: the images could not be built")
+    fi
+else
+    not_run+=("all tests on docker: no engine answers and none can be started (docker.sh said why above)")
+fi
+for reason in "${not_run[@]}"; do say "NOT RUN: $reason"; done
+
+say "building"
+cargo build --locked --workspace --all-targets --features muster-coordinator/crash-points || exit 1
+
+log=$(mktemp)
+cargo test --locked --workspace --no-fail-fast --features muster-coordinator/crash-points -- --nocapture 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+while IFS= read -r line; do not_run+=("$line"); done < <(grep -a '^NOT RUN: ' "$log" | sed 's/^NOT RUN: //' | sort -u)
+
+sum() { grep -a '^test result: ' "$log" | sed -n "s/.* \([0-9]*\) $1.*/\1/p" | awk '{ total += $1 } END { print total + 0 }'; }
+passed=$(sum passed)
+failed=$(sum failed)
+skipped=$(sum ignored)
+rm -f "$log"
+
+if [ "${#not_run[@]}" -gt 0 ]; then
+    echo
+    say "this machine could not run:"
+    for reason in "${not_run[@]}"; do echo "  NOT RUN: $reason"; done
+    if [ "${REQUIRE_ALL:-0}" = 1 ]; then
+        say "REQUIRE_ALL=1: that is a failure"
+        status=1
+    fi
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+exit "$status"
