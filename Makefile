@@ -21,9 +21,7 @@ setup:
 build: setup
 	cargo build --locked --workspace --bins
 
-demo: setup
-	@echo 'building (the first time takes some minutes)'
-	@cargo build --locked --workspace --bins
+demo:
 	@sh tests/setup/demo.sh '$(ENGINE)' '$(DURATION)'
 
 test: setup

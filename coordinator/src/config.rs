@@ -111,9 +111,9 @@ impl Validate for Config {
         let name = ClusterName::new(self.cluster.name.as_str());
         expect(name.is_ok(), "cluster.name", "1 to 40 letters, digits or '-', beginning with a letter or digit");
         expect(
-            self.fleet.token_file.is_some() || self.fleet.listen.ip().is_loopback(),
+            self.fleet.token_file.is_some(),
             "fleet.token_file",
-            "a file with the join secret of workers, since fleet.listen is not a loopback address",
+            "a file with the join secret of workers; also on a loopback address, which ranks on this machine may reach",
         );
         expect(
             self.operator.token_file.is_some() || self.operator.listen.ip().is_loopback(),

@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -181,6 +182,8 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
         stop: stop.clone(),
     };
     edges.spawn(TaskKind::essential("fleet listener"), service::serve(fleet, listeners.fleet));
+    let reloading = reload_keys(config.core.public_key_files.clone(), Arc::clone(&auth), stop.clone());
+    edges.spawn(TaskKind::incidental("key reload"), reloading);
     let app = App {
         handle: handle.clone(),
         logs,
@@ -250,6 +253,19 @@ fn read_key(path: &PathBuf) -> Result<String, StartError> {
     let mut text = String::new();
     file.take(MOST_KEY_BYTES).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
     Ok(text)
+}
+
+/// On SIGHUP reads Core's public keys again: a renewal at Core replaces the key at once, and needs no restart here.
+async fn reload_keys(files: Vec<PathBuf>, auth: Arc<Authenticator>, stop: CancellationToken) -> std::io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
+        let keys: Result<Vec<String>, StartError> = files.iter().map(read_key).collect();
+        match keys.and_then(|keys| Ok(auth.reload(&keys)?)) {
+            Ok(()) => tracing::info!(files = files.len(), "public keys of core were read again"),
+            Err(error) => tracing::error!(%error, "the keys in use stay; mend the file and send SIGHUP again"),
+        }
+    }
+    Ok(())
 }
 
 struct Listeners {

@@ -12,15 +12,18 @@ fn config(directory: &Path) -> Config {
     let at = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     std::fs::write(at("refresh"), "refresh").unwrap();
     std::fs::set_permissions(at("refresh"), std::fs::Permissions::from_mode(0o400)).unwrap();
+    std::fs::write(at("join"), "a secret of the fleet").unwrap();
+    std::fs::set_permissions(at("join"), std::fs::Permissions::from_mode(0o400)).unwrap();
     std::fs::write(at("key"), crate::auth::fixture::CURRENT_PUBLIC).unwrap();
     let text = format!(
         "[provider]\nid = \"example\"\n[core]\nurl = \"http://127.0.0.1:9\"\nrefresh_token_file = \"{}\"\n\
          public_key_files = [\"{}\"]\n[store]\npath = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [operator]\nlisten = \"127.0.0.1:0\"\n[fleet]\nlisten = \"127.0.0.1:0\"\n\
+         [operator]\nlisten = \"127.0.0.1:0\"\n[fleet]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"{}\"\n\
          [[products]]\nid = \"u1-standard-1\"\ncategory = \"u1-standard\"\ncores = 1\nmemory_gib = 4\n",
         at("refresh"),
         at("key"),
         at("store.redb"),
+        at("join"),
     );
     std::fs::write(at("config.toml"), text).unwrap();
     let arguments = ["muster-coordinator", "--config", &at("config.toml")].map(OsString::from);

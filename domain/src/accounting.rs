@@ -73,7 +73,7 @@ impl Account {
         // Rounding up may complete the window; it is then a last window of full length.
         if let Ok(left @ 1..) = u32::try_from(left) {
             self.last_periods = Some(left);
-            self.sealed += 1;
+            self.sealed = self.sealed.saturating_add(1);
         }
     }
 

@@ -1,13 +1,40 @@
 //! The invariants of design section 10 by name, as far as one coordinator's state shows them. Tests check them after
 //! every event; a coordinator in production may do so as often as it likes, they are cheap.
-//!
-//! What the state alone cannot show is held elsewhere: I1 by the store's transaction, I5 by the driver's order of commit
-//! and dispatch, I9 and I10 by the agent and by `cluster::nodes`, I11 by [`crate::brake`], I12 by the caps beside each
-//! queue, I13 by the simulation, I14 by the edges.
+//! The operators' overview shows a violation as an alarm.
 
 use crate::cluster::Cluster;
 use crate::job::Job;
 use std::fmt;
+
+/// Every invariant by name, what it says, and where it is held.
+pub const ALL: [(&str, &str, &str); 14] = [
+    ("I1", "every durable change is fenced by the term", "the store's transaction"),
+    ("I2", "an answered create is never lost and always ends", "check_change; the scenarios of cluster/tests"),
+    (
+        "I3",
+        "one document per job id, at most one live container per rank, attempts only grow",
+        "check_change; the agent",
+    ),
+    ("I4", "an end state is written once", "check_change"),
+    ("I5", "nothing leaves that is not committed", "the driver's order of commit and dispatch"),
+    (
+        "I6",
+        "one immutable amount per charge id, exact when settled, never ahead of the evidence",
+        "check_change; accounting",
+    ),
+    ("I7", "allocations never exceed capacity and are freed only on confirmed removal", "check_cluster"),
+    (
+        "I8",
+        "per job, Core hears things in commit order; jobs never wait for each other",
+        "check_change; cluster/core.rs",
+    ),
+    ("I9", "a container dies only by its own end, a stop of the present term, or its time limit", "the agent"),
+    ("I10", "a worker affects only what is assigned to it", "cluster/nodes.rs"),
+    ("I11", "no automatic verdict hits more than max(3, 10 %) of its population in 5 minutes", "brake.rs"),
+    ("I12", "every queue, body, frame and buffer has a cap", "the constants beside each"),
+    ("I13", "when faults stop, everything becomes stable and nothing stays owed", "the scenarios of cluster/tests"),
+    ("I14", "no secret in logs, metrics, traces, errors, arguments", "the edges; this crate knows none"),
+];
 
 /// A broken invariant: a mistake of our own, never of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,11 @@ if socket=$(sh tests/setup/docker.sh "$engine_folder" | tail -n 1) && [ -S "$soc
 else
     not_run+=("all tests on docker: no engine answers and none can be started (docker.sh said why above)")
 fi
+# What the engine suites ask of the kernel; their own list comes at the end.
+[ "$(id -u)" = 0 ] && unshare --mount --pid --fork true 2>/dev/null ||
+    unshare --user --map-root-user --mount --pid --fork true 2>/dev/null ||
+    not_run+=("process engine: everything that needs namespaces: this machine allows none")
+[ "$(id -u)" = 0 ] || not_run+=("process engine: limits of memory and processes: they need root, or a delegated cgroup")
 for reason in "${not_run[@]}"; do say "NOT RUN: $reason"; done
 
 say "building"

@@ -12,6 +12,8 @@ use muster_domain::agent::Observation;
 use muster_domain::id::RankKey;
 use muster_domain::peers::PeerFiles;
 use muster_domain::rank::{Assignment, RankEnd};
+use muster_domain::time::Moment;
+use muster_runtime::clock;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use tracing::Instrument;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Prepare(Box<Assignment>),
-    Start(PeerFiles),
+    Start(PeerFiles, Moment),
     Terminate,
     Kill,
     Remove,
@@ -34,7 +36,7 @@ impl Order {
     fn name(&self) -> &'static str {
         match self {
             Self::Prepare(_) => "prepare",
-            Self::Start(_) => "start",
+            Self::Start(..) => "start",
             Self::Terminate => "terminate",
             Self::Kill => "kill",
             Self::Remove => "remove",
@@ -177,7 +179,7 @@ impl Calls {
         let parent = lane.traceparent.as_deref();
         let span = match order {
             Order::Prepare(_) => trace::prepare(&key, parent),
-            Order::Start(_) => trace::start(&key, parent),
+            Order::Start(..) => trace::start(&key, parent),
             Order::Terminate => trace::terminate(&key, parent),
             Order::Kill => trace::kill(&key, parent),
             Order::Remove => trace::remove(&key, parent),
@@ -191,6 +193,21 @@ impl Calls {
     }
 }
 
+/// A start that waited too long, in a queue or for the engine, is not made: the leader may have given the rank up meanwhile
+/// (reliability, hole 4). Whether an earlier try took is not known then, so it counts as unanswered.
+async fn start(
+    engine: &dyn Engine,
+    key: &RankKey,
+    files: &PeerFiles,
+    not_after: Moment,
+) -> Result<Moment, EngineError> {
+    if clock::boottime() > not_after {
+        let message = "the node took too long to start the rank".to_owned();
+        return Err(EngineError { fault: Fault::Unavailable, message });
+    }
+    engine.start(key, files).await
+}
+
 async fn perform(engine: &dyn Engine, key: &RankKey, order: Order, patience: Duration) -> Option<Observation> {
     let began = Instant::now();
     let name = order.name();
@@ -199,16 +216,19 @@ async fn perform(engine: &dyn Engine, key: &RankKey, order: Order, patience: Dur
             Ok(address) => Some(Observation::Prepared { address }),
             Err(error) => Some(Observation::PrepareFailed { retry: may_retry(&error), reason: error.message }),
         },
-        Order::Start(files) => match patiently(key, name, patience, || engine.start(key, &files)).await {
-            Ok(started_at) => Some(Observation::Started { started_at }),
-            Err(error) => {
-                if error.fault == Fault::Unavailable {
-                    // It may run, unseen. "Could not be started" is said only of what certainly does not.
-                    persistently(key, "kill", || engine.kill(key)).await;
+        Order::Start(files, not_after) => {
+            match patiently(key, name, patience, || start(engine, key, &files, not_after)).await {
+                Ok(started_at) => Some(Observation::Started { started_at }),
+                Err(error) => {
+                    if error.fault == Fault::Unavailable {
+                        // It may run, unseen, or a start may still wait inside the engine. "Could not be started" is said only
+                        // when there is nothing left that could be started.
+                        persistently(key, "remove", || engine.remove(key)).await;
+                    }
+                    Some(Observation::StartFailed { retry: may_retry(&error), reason: error.message })
                 }
-                Some(Observation::StartFailed { retry: may_retry(&error), reason: error.message })
             }
-        },
+        }
         Order::Terminate => {
             persistently(key, name, || engine.terminate(key)).await;
             None

@@ -1,7 +1,7 @@
 //! Makes the configured engine.
 
 use crate::backoff::Backoff;
-use crate::config::{Config, DockerNetwork, EngineChoice, Pull, user_and_group};
+use crate::config::{Config, DockerNetwork, EngineChoice, Machine, Pull, user_and_group};
 use crate::engine::docker::{DockerEngine, DockerSettings, NetworkMode, PullPolicy};
 use crate::engine::fake::FakeEngine;
 use crate::engine::process::{ProcessEngine, ProcessSettings, SetUpError};
@@ -38,7 +38,10 @@ pub enum EngineUnusable {
 /// Something an operator must put right.
 pub async fn build_engine(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     let choice = match config.engine {
-        EngineChoice::Auto if config.docker.socket.exists() => EngineChoice::Docker,
+        // Once Docker, always Docker: while it is stopped its socket may be gone, and the ranks in it must not be forgotten.
+        EngineChoice::Auto if config.docker.socket.exists() || config.state_dir.join("docker").exists() => {
+            EngineChoice::Docker
+        }
         EngineChoice::Auto => EngineChoice::Process,
         choice => choice,
     };
@@ -68,6 +71,10 @@ async fn docker(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     };
     settings.user = given.user.clone();
     settings.gpus = given.gpus.clone();
+    if settings.gpus.is_empty() {
+        // By index, so that two ranks on one node never get the same one.
+        settings.gpus = (0..config.capacity(&Machine::look()).gpus).map(|index| index.to_string()).collect();
+    }
     settings.pids_limit = given.pids_limit;
     settings.log_limit_bytes = given.log_limit_bytes;
     settings.log_retention = Duration::from_millis(given.log_retention_ms);
@@ -92,6 +99,10 @@ async fn docker(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     }
 }
 
+/// Who the ranks of a root worker are, unless they are allowed to be root or the operator names somebody: nobody, as
+/// everywhere. The reference provider runs no job as root that does not ask for it, either (`protocol.md` 11.2).
+const NOBODY: (u32, u32) = (65_534, 65_534);
+
 fn process(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     let wrong = |key, expected| EngineUnusable::Config { key, expected };
     let cluster = config.cluster_name().map_err(|error| wrong("cluster.name", error))?;
@@ -101,6 +112,9 @@ fn process(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     settings.addresses = config.process.addresses().map_err(|error| wrong("process.network", error))?;
     settings.images_dir = config.process.images_dir.clone();
     settings.user = config.process.user.as_deref().and_then(user_and_group);
+    if settings.user.is_none() && rustix::process::geteuid().is_root() {
+        settings.user = Some(NOBODY);
+    }
     settings.log_limit_bytes = config.process.log_limit_bytes;
     settings.log_retention = Duration::from_millis(config.process.log_retention_ms);
     settings.pids_limit = config.process.pids_limit;

@@ -4,6 +4,7 @@
 //! coordinator. Nothing listens on a port: the worker dials.
 
 mod backoff;
+mod boot;
 mod calls;
 pub mod config;
 mod driver;

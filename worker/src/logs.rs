@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 /// Logs that may be read at once on this node.
-pub(crate) const OPEN_LOGS: usize = 64;
+pub(crate) const OPEN_LOGS: usize = 1024;
 /// Pieces that wait for a slow reader.
 const QUEUED_PIECES: usize = 4;
 

@@ -101,9 +101,9 @@ impl Worker {
         if coordinators.is_empty() {
             return Err(CannotStart::NoAddress);
         }
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(CannotStart::BootId)?;
+        let boot_id = crate::boot::id().map_err(CannotStart::BootId)?;
         let journal = Journal::open(&settings.state_dir)?;
-        Ok(Self { settings, journal, coordinators, boot_id: boot_id.trim().to_owned() })
+        Ok(Self { settings, journal, coordinators, boot_id })
     }
 
     /// Adopts what runs on this node, then serves coordinators until `stop`. Ranks are left as they are in the end.

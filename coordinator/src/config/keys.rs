@@ -20,13 +20,13 @@ const KEYS: &[Key] = &[
     Key::new(
         "operator.token_file",
         Kind::Path,
-        "file with the token that operators present; required if operator.listen is not a loopback address",
+        "file with the token that operators present; without it callers on this machine are let in, and no others",
     ),
     Key::new("fleet.listen", Kind::SocketAddress, "where workers dial in").default("127.0.0.1:8472"),
     Key::new(
         "fleet.token_file",
         Kind::Path,
-        "file with the join secret of workers; required if fleet.listen is not a loopback address",
+        "file with the join secret of workers",
     ),
     Key::new("core.url", Kind::Url, "where UCloud/Core is, such as https://cloud.sdu.dk").required(),
     Key::new("core.refresh_token_file", Kind::Path, "file with this provider's refresh token; read at each refresh").required(),

@@ -9,6 +9,8 @@ id = "example"
 url = "https://cloud.sdu.dk"
 refresh_token_file = "refresh"
 public_key_files = ["key"]
+[fleet]
+token_file = "join"
 [[products]]
 id = "u1-standard-1"
 category = "u1-standard"
@@ -44,6 +46,7 @@ fn a_short_file_is_enough_and_defaults_are_those_of_the_documents() {
 #[test]
 fn everything_wrong_is_said_at_once() {
     let text = LEAST.replace("\"example\"", "\"a b\"").replace("cores = 1", "cores = 0").replace("[\"key\"]", "[]");
+    let text = text.replace("token_file = \"join\"", "");
     let flags = [
         "--fleet-listen=0.0.0.0:8472",
         "--operator-listen=0.0.0.0:8471",

@@ -1,6 +1,7 @@
 //! How long to wait before a call to Core is repeated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -29,21 +30,33 @@ impl Backoff {
     }
 }
 
-/// Wakes those who wait to repeat a call as soon as another call got through.
+/// What all callers know together: how long Core has been away, and that it is back.
 #[derive(Clone, Debug, Default)]
-pub struct Recovery(Arc<Notify>);
+pub struct Recovery(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    back: Notify,
+    failures: AtomicU32,
+}
 
 impl Recovery {
-    /// A call got through.
-    pub fn noticed(&self) {
-        self.0.notify_waiters();
+    /// A call got through. Answers how many failed in a row before it.
+    pub fn noticed(&self) -> u32 {
+        self.0.back.notify_waiters();
+        self.0.failures.swap(0, Ordering::Relaxed)
+    }
+
+    /// A call did not get through. Answers how many in a row that makes.
+    pub fn failed(&self) -> u32 {
+        self.0.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Waits that long, or until a call got through.
     pub async fn wait(&self, wait: Duration) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = self.0.notified() => {}
+            () = self.0.back.notified() => {}
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Sends what waits in the [`Outbox`], as often as it takes, and tells the driver what Core answered.
 //!
 //! A batch that Core refuses is halved until the items at fault stand alone. A batch that only did not get through is
-//! repeated with growing pauses, for days if need be, while further items gather behind it. Several batches are under
+//! repeated with growing pauses, for days if need be, while further items gather behind it; after some repetitions it is
+//! halved too, because one item may be what Core stumbles over (a charge for a product that it cannot resolve is a 502 for
+//! the whole batch, `protocol.md` 4.1), and such an item alone must not hold up the others (I8). Several batches are under
 //! way at once, never with two items of one kind for one job, because the brain waits for the answer to the first.
 
 use super::backoff::{Backoff, Recovery};
@@ -22,6 +24,10 @@ use tracing::{Instrument, Span};
 
 /// Calls of one kind under way at once.
 const CALLS: usize = 4;
+/// Repetitions of a batch before it is halved.
+const WHOLE_TRIES: u32 = 4;
+/// Repetitions of a single item before it goes to the end of its lane and lets others have its call.
+const SINGLE_TRIES: u32 = 6;
 
 /// Everything a delivery works with.
 #[derive(Clone, Debug)]
@@ -54,9 +60,9 @@ async fn lane<T: Owed>(courier: Courier, lane: Arc<Lane<T>>, stop: CancellationT
         // The semaphore is never closed.
         while let Ok(call) = calls.clone().acquire_owned().await {
             let items = lane.take().await;
-            let (courier, stop) = (courier.clone(), stop.clone());
+            let (courier, stop, lane) = (courier.clone(), stop.clone(), Arc::clone(&lane));
             tasks.spawn(async move {
-                stop.run_until_cancelled(courier.deliver(items)).await;
+                stop.run_until_cancelled(courier.deliver(items, &lane)).await;
                 drop(call);
             });
         }
@@ -96,12 +102,14 @@ enum Fault {
 }
 
 impl Courier {
-    async fn deliver<T: Owed>(&self, items: Vec<T>) {
+    /// Delivers a batch, or puts back into the lane what cannot be delivered now.
+    async fn deliver<T: Owed>(&self, items: Vec<T>, lane: &Lane<T>) {
         let mut groups = vec![items];
         while let Some(mut group) = groups.pop() {
             let Some(span) = group.first().map(T::span) else { continue };
-            match self.persist(T::KIND, || T::send(&self.client, &group).instrument(span.clone())).await {
-                Ok(answer) => {
+            let tries = if group.len() > 1 { WHOLE_TRIES } else { SINGLE_TRIES };
+            match self.persist(T::KIND, tries, || T::send(&self.client, &group).instrument(span.clone())).await {
+                Sent::Taken(answer) => {
                     crash_point(When::Core, T::ANSWERED);
                     for item in &group {
                         item.span().record("outcome", "taken");
@@ -109,71 +117,71 @@ impl Courier {
                         self.tell(item.taken(&answer)).await;
                     }
                 }
-                Err(_) if group.len() > 1 => {
+                Sent::Refused(_) | Sent::GaveUp if group.len() > 1 => {
                     let second = group.split_off(group.len() / 2);
                     groups.push(second);
                     groups.push(group);
                 }
-                Err(refusal) => {
-                    let fault = self.judge(group[0].job(), &refusal).instrument(span.clone()).await;
-                    crash_point(When::Core, T::ANSWERED);
-                    let outcome = fault.name();
-                    span.record("outcome", outcome);
-                    self.metrics.sent(T::KIND, outcome);
-                    tracing::warn!(job = %group[0].job(), kind = T::KIND, outcome, why = refusal.why, "core refused");
-                    self.tell(group[0].refused(fault)).await;
-                }
+                Sent::Refused(refusal) => match self.judge(group[0].job(), &refusal).instrument(span.clone()).await {
+                    Some(fault) => {
+                        crash_point(When::Core, T::ANSWERED);
+                        let outcome = fault.name();
+                        span.record("outcome", outcome);
+                        self.metrics.sent(T::KIND, outcome);
+                        tracing::warn!(job = %group[0].job(), kind = T::KIND, outcome, why = refusal.why, "core refused");
+                        self.tell(group[0].refused(fault)).await;
+                    }
+                    None => group.into_iter().for_each(|item| lane.push(item)),
+                },
+                Sent::GaveUp => group.into_iter().for_each(|item| lane.push(item)),
             }
         }
     }
 
-    /// Makes a call again and again until Core takes it or refuses it.
-    async fn persist<A, F>(&self, kind: &'static str, call: impl Fn() -> F) -> Result<A, Refusal>
+    /// Makes a call until Core takes it or refuses it, so many times at most.
+    async fn persist<A, F>(&self, kind: &'static str, tries: u32, call: impl Fn() -> F) -> Sent<A>
     where
         F: Future<Output = Result<A, CallError>>,
     {
-        let mut failures = 0_u32;
-        loop {
+        for attempt in 1..=tries {
             match call().await {
                 Ok(answer) => {
-                    self.recovery.noticed();
+                    let failures = self.recovery.noticed();
                     if failures > 0 {
                         tracing::info!(kind, failures, "core answers again");
                     }
-                    return Ok(answer);
+                    return Sent::Taken(answer);
                 }
                 Err(CallError::Refused { status, why }) => {
                     self.recovery.noticed();
-                    return Err(Refusal { status, why });
+                    return Sent::Refused(Refusal { status, why });
                 }
                 Err(CallError::Unavailable(why)) => {
-                    failures = failures.saturating_add(1);
+                    let failures = self.recovery.failed().max(attempt);
                     self.metrics.call_failed(kind);
                     let wait = self.backoff.after(failures);
-                    tracing::warn!(
-                        kind,
-                        failures,
-                        why,
-                        wait_ms = wait.as_millis(),
-                        "core is unavailable, will try again"
-                    );
-                    self.recovery.wait(wait).await;
+                    let wait_ms = wait.as_millis();
+                    tracing::warn!(kind, failures, why, wait_ms, "core is unavailable, will try again");
+                    // Others that get through say that Core is back, or that it is this very call that Core cannot take.
+                    if attempt <= 2 { self.recovery.wait(wait).await } else { tokio::time::sleep(wait).await }
                 }
             }
         }
+        Sent::GaveUp
     }
 
     /// Finds out what is wrong with a single item. Core says 400 for an unknown job and for much else (`protocol.md` 6.4),
-    /// so it is asked.
-    async fn judge(&self, job: &JobId, refusal: &Refusal) -> Fault {
+    /// so it is asked. `None`: it cannot be asked now.
+    async fn judge(&self, job: &JobId, refusal: &Refusal) -> Option<Fault> {
         let other = || Fault::Other(format!("{} ({})", refusal.why, refusal.status));
         match refusal.status {
-            402 => Fault::NoAllocation,
-            400 | 404 => match self.persist("retrieve", || self.client.knows(job)).await {
-                Ok(false) => Fault::UnknownJob,
-                Ok(true) | Err(_) => other(),
+            402 => Some(Fault::NoAllocation),
+            400 | 404 => match self.persist("retrieve", SINGLE_TRIES, || self.client.knows(job)).await {
+                Sent::Taken(false) => Some(Fault::UnknownJob),
+                Sent::Taken(true) | Sent::Refused(_) => Some(other()),
+                Sent::GaveUp => None,
             },
-            _ => other(),
+            _ => Some(other()),
         }
     }
 
@@ -183,6 +191,14 @@ impl Courier {
             let _ = self.handle.tell(event).await;
         }
     }
+}
+
+/// What became of a call.
+enum Sent<A> {
+    Taken(A),
+    Refused(Refusal),
+    /// It did not get through, so many times that others should have their turn.
+    GaveUp,
 }
 
 struct Refusal {

@@ -52,7 +52,7 @@ impl<T> Lane<T> {
         Self { items: Mutex::new(VecDeque::new()), filled: Notify::new() }
     }
 
-    fn push(&self, item: T) {
+    pub(super) fn push(&self, item: T) {
         self.locked().push_back(item);
         self.filled.notify_one();
     }

@@ -42,7 +42,7 @@ pub struct Fleet {
     pub sessions: Sessions,
     /// Followers of logs.
     pub logs: LogRelay,
-    /// What workers must present; `None` only on a loopback listener.
+    /// What workers must present; `None` only in tests.
     pub join_secret: Option<Arc<Secret>>,
     /// Counters.
     pub metrics: Metrics,

@@ -13,8 +13,23 @@ pub(crate) struct Failure {
     pub(crate) status: StatusCode,
     /// In words for a person.
     pub(crate) why: String,
-    /// For programs, where Core has a code for it.
+    /// For programs. Where the call has none of its own, the status gives one.
     pub(crate) error_code: Option<&'static str>,
+}
+
+/// The code of a failure that has none of its own.
+fn code(status: StatusCode) -> Option<&'static str> {
+    Some(match status {
+        StatusCode::BAD_REQUEST => "INVALID_REQUEST",
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+        StatusCode::CONFLICT => "CONFLICT",
+        StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+        StatusCode::REQUEST_TIMEOUT => "BODY_TOO_SLOW",
+        StatusCode::SERVICE_UNAVAILABLE => "TRY_AGAIN",
+        _ => return None,
+    })
 }
 
 impl Failure {
@@ -69,7 +84,8 @@ impl From<Refusal> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let message = CommonErrorMessage { why: self.why, error_code: self.error_code.map(str::to_owned) };
+        let error_code = self.error_code.or_else(|| code(self.status));
+        let message = CommonErrorMessage { why: self.why, error_code: error_code.map(str::to_owned) };
         (self.status, Json(message)).into_response()
     }
 }

@@ -32,7 +32,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, quiet: Duration::from_secs(150), drain: Duration::from_secs(5) }
+        Self { connections: 1024, quiet: Duration::from_secs(150), drain: Duration::from_secs(5) }
     }
 }
 

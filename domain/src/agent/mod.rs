@@ -119,6 +119,8 @@ pub enum AgentEffect {
         key: RankKey,
         /// What to write.
         files: PeerFiles,
+        /// Not later than this, on this machine's `CLOCK_BOOTTIME`: afterwards the leader may have given the rank up.
+        not_after: Moment,
     },
     /// Engine: ask it to end (SIGTERM to the container's first process).
     Terminate(RankKey),
@@ -279,7 +281,7 @@ impl Agent {
             held.time_limit_ms = time_limit_ms;
         }
         effects.push(AgentEffect::SaveTimeLimit { key: key.clone(), time_limit_ms });
-        effects.push(AgentEffect::Start { key, files });
+        effects.push(AgentEffect::Start { key, files, not_after: Moment(not_after_ms) });
         Ok(true)
     }
 

@@ -21,6 +21,8 @@ const REFUSED_AGAIN_MS: u64 = 300_000;
 const TAKE_OVER_MS: u64 = 120_000;
 /// A second round that says the same counts only after this time.
 const SECOND_ROUND_MS: u64 = 60_000;
+/// A first round is remembered for this time; Core asks about each job every 5 minutes or so.
+const STRANGER_FOR_MS: u64 = 900_000;
 /// Most unknown jobs that are remembered between two rounds (I12).
 const MOST_STRANGERS: usize = 10_000;
 
@@ -61,7 +63,8 @@ impl Cluster {
             let traceparent = tracked.job.spec.traceparent.clone();
             self.effects.push(Effect::Charge { charge, traceparent });
         }
-        if tracked.job.life.has_ended() && !tracked.job.life.holds_room() && tracked.job.owed() == 0 {
+        // Also if a node never came back to confirm that its rank is gone.
+        if tracked.job.life.has_ended() && tracked.job.owed() == 0 {
             let until_ms = tracked.job.ended_at_ms.unwrap_or(0).saturating_add(self.settings.retention_ms);
             self.retention.insert((until_ms, id.clone()));
         }
@@ -81,6 +84,13 @@ impl Cluster {
             Delivery::UnknownJob => {
                 tracked.tell_after = Some(now.moment.plus_ms(DENIED_AGAIN_MS));
                 self.on_denied(now, id);
+            }
+            Delivery::Rejected { why } if tracked.job.must_be_told_again() => {
+                tracked.tell_after = Some(now.moment.plus_ms(REFUSED_AGAIN_MS));
+                self.alarm(format!(
+                    "Core refuses an update of job {id} that changes its state; it is sent again every {} min: {why}",
+                    REFUSED_AGAIN_MS / 60_000
+                ));
             }
             Delivery::Rejected { why } => {
                 tracked.job.told = number + 1;
@@ -165,6 +175,7 @@ impl Cluster {
 
     /// Core lists jobs it believes in; those unknown here are failed there, with care after a take-over.
     pub(super) fn on_verify(&mut self, now: Now, ids: &[JobId]) {
+        self.strangers.forget_old(now.moment);
         let unknown: Vec<&JobId> = ids.iter().filter(|id| !self.jobs.contains_key(id)).collect();
         let careful = unknown.len() > bound(ids.len()) || now.moment.since_ms(self.restored_at) < TAKE_OVER_MS;
         for id in unknown {
@@ -188,6 +199,11 @@ impl Cluster {
 }
 
 impl Strangers {
+    /// Jobs that Core does not ask about any more.
+    fn forget_old(&mut self, now: Moment) {
+        self.first_asked.retain(|_, first| now.since_ms(*first) < STRANGER_FOR_MS);
+    }
+
     /// Whether this is a second round about the job, long enough after the first.
     fn asked_again(&mut self, now: Moment, id: &JobId) -> bool {
         if let Some(first) = self.first_asked.get(id) {

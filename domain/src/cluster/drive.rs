@@ -111,6 +111,9 @@ impl Cluster {
             };
             if let Some(seen) = self.jobs.get_mut(id).and_then(|tracked| tracked.seen.get_mut(rank as usize)) {
                 seen.sent = Some(Sent { name, time_limit_ms, session, sequence, at: now });
+                if name == "start" {
+                    seen.start_sent = Some((session, sequence));
+                }
             }
         }
     }

@@ -44,7 +44,11 @@ impl Cluster {
             Life::Running { placement, .. } => self.look_at_running(now.moment, tracked, placement),
             Life::Undoing { placement } => self.look_at_undoing(now.moment, tracked, placement),
             Life::Stopping { placement, .. } => self.look_at_stopping(now.moment, tracked, placement),
-            Life::Ended { released: false, .. } if tracked.seen.iter().all(Seen::is_gone) => Finding::Removed,
+            Life::Ended { released: false, .. } => {
+                let removed = tracked.seen.iter().all(Seen::is_gone);
+                self.give_room_of_the_gone(id);
+                if removed { Finding::Removed } else { Finding::Nothing }
+            }
             Life::Ended { .. } => Finding::Nothing,
         };
         self.act(now, id, finding)
@@ -119,10 +123,11 @@ impl Cluster {
         }
         if tracked.seen.iter().all(Seen::has_started) {
             // Each rank's start on the leader's clock, never earlier than it was.
-            let start = |seen: &Seen| seen.heard.0.saturating_sub(seen.age_ms());
+            // Signed: a rank may be older than this machine's clock.
+            let start = |seen: &Seen| i128::from(seen.heard.0) - i128::from(seen.age_ms());
             let last = tracked.seen.iter().map(start).max().unwrap_or(0);
             let first = tracked.seen.first().map_or(last, start);
-            return Finding::Started { offset_ms: last - first };
+            return Finding::Started { offset_ms: u64::try_from(last - first).unwrap_or(0) };
         }
         self.overdue(now, tracked, placement, Seen::has_started, "was not started")
     }
@@ -164,22 +169,19 @@ impl Cluster {
     }
 
     fn look_at_undoing(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
-        let undone = |(seen, node): (&Seen, &NodeName)| {
-            // What failed takes no room. If its node cannot even clean up, the job does not wait for it: the left-over is
-            // a stray, and is told to go with every report that lists it.
-            let failed = matches!(seen.state, Some(RankState::Failed { .. }));
-            seen.is_gone() || failed || (now >= self.undone_at(node) && !seen.may_run()) || now >= self.lost_at(node)
-        };
-        let all = tracked.seen.iter().zip(&placement.0).all(undone);
-        if all { Finding::Undone } else { Finding::Nothing }
+        // What does not run takes no room and holds nobody up: an image that is still being pulled, a node that cannot even
+        // clean up. Such a left-over is a stray from now on, and is told to go with every report that lists it.
+        // What was started is never placed again (reliability B.2): it may be running on a node that we do not hear.
+        for (rank, (seen, node)) in (0..).zip(tracked.seen.iter().zip(&placement.0)) {
+            if seen.may_run() && now >= self.lost_at(node) {
+                return Finding::Lost(EndCause::NodeLost { node: node.to_string(), rank });
+            }
+        }
+        if tracked.seen.iter().any(Seen::may_run) { Finding::Nothing } else { Finding::Undone }
     }
 
     fn look_at_stopping(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
-        let never_started = !matches!(tracked.job.life, Life::Stopping { offset_ms: Some(_), .. });
-        let stopped = |(seen, node): (&Seen, &NodeName)| {
-            let undone = never_started && now >= self.undone_at(node) && !seen.may_run();
-            seen.is_at_rest() || undone || now >= self.lost_at(node)
-        };
+        let stopped = |(seen, node): (&Seen, &NodeName)| !seen.may_run() || now >= self.lost_at(node);
         if !tracked.seen.iter().zip(&placement.0).all(stopped) {
             return Finding::Nothing;
         }

@@ -31,6 +31,8 @@ use track::Tracked;
 
 /// Most alarms that are kept for operators.
 const MOST_ALARMS: usize = 20;
+/// An alarm that goes on is raised again after this time.
+const ALARM_AGAIN_MS: u64 = 600_000;
 
 /// The state of the cluster. Only [`Cluster::apply`] changes it.
 #[derive(Debug)]
@@ -38,6 +40,12 @@ pub struct Cluster {
     settings: Settings,
     term: Term,
     restored_at: Moment,
+    /// Since when this leader has listened without a break: after a pause of its own the silence of others proves nothing.
+    awake_since: Moment,
+    /// The moment of the event that is being applied.
+    moment: Moment,
+    /// When the next tick is due.
+    due: Option<Moment>,
     jobs: BTreeMap<JobId, Tracked>,
     /// Jobs that wait for room, by order of acceptance.
     queue: BTreeMap<u64, JobId>,
@@ -58,7 +66,7 @@ pub struct Cluster {
     no_credit: Brake,
     orphans: Brake,
     strangers: core::Strangers,
-    alarms: VecDeque<String>,
+    alarms: VecDeque<(Moment, String)>,
     // Of the event that is being applied:
     writes: BTreeMap<JobId, Vec<Milestone>>,
     effects: Vec<Effect>,
@@ -72,6 +80,9 @@ impl Cluster {
             settings,
             term,
             restored_at: now.moment,
+            awake_since: now.moment,
+            moment: now.moment,
+            due: None,
             jobs: BTreeMap::new(),
             queue: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -105,6 +116,10 @@ impl Cluster {
 
     /// Takes one event and says what to do about it, in order.
     pub fn apply(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        self.moment = now.moment;
+        if self.due.is_some_and(|due| now.moment.since_ms(due) > self.settings.offline_after_ms) {
+            self.awake_since = now.moment;
+        }
         match event {
             Event::Create { request, jobs } => self.on_create(now, request, jobs),
             Event::Terminate { request, jobs } => self.on_terminate(now, request, &jobs),
@@ -123,6 +138,10 @@ impl Cluster {
     /// When [`Event::Tick`] is due, if nothing happens before.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
+        self.due
+    }
+
+    fn earliest_due(&self) -> Option<Moment> {
         let timer = self.timers.first().map(|(moment, _)| *moment);
         let silence = self.nodes.values().filter_map(|node| node.goes_offline_at(&self.settings)).min();
         [timer, silence, self.retention_at].into_iter().flatten().min()
@@ -149,6 +168,7 @@ impl Cluster {
             effects.push(Effect::Write { write, milestones });
         }
         effects.append(&mut self.effects);
+        self.due = self.earliest_due();
         effects
     }
 
@@ -169,7 +189,11 @@ impl Cluster {
                 break;
             }
             self.retention.pop_first();
-            self.jobs.remove(&id);
+            if let Some(tracked) = self.jobs.remove(&id)
+                && self.holding.remove(&id)
+            {
+                self.give_room(&tracked.job);
+            }
             self.writes.insert(id, vec![Milestone::Other]);
         }
         let next = self.retention.first().map(|(wall_ms, _)| wall_ms.saturating_sub(now.wall_ms));
@@ -189,13 +213,15 @@ impl Cluster {
     }
 
     fn alarm(&mut self, message: String) {
-        if self.alarms.contains(&message) {
+        let moment = self.moment;
+        if self.alarms.iter().any(|(at, old)| *old == message && moment.since_ms(*at) < ALARM_AGAIN_MS) {
             return;
         }
+        self.alarms.retain(|(_, old)| *old != message);
         if self.alarms.len() == MOST_ALARMS {
             self.alarms.pop_front();
         }
-        self.alarms.push_back(message.clone());
+        self.alarms.push_back((moment, message.clone()));
         self.effects.push(Effect::Alarm { message });
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Cluster, Settings};
 use crate::effect::{Effect, ToWorker};
-use crate::id::{NodeName, RankKey, SessionId};
+use crate::id::{JobId, NodeName, RankKey, SessionId};
 use crate::job::{Job, Life};
 use crate::rank::{Command, RankReport, RankState};
 use crate::resources::Resources;
@@ -66,6 +66,11 @@ impl Cluster {
             self.effects.push(Effect::Close { session, reason });
             return;
         }
+        if let Some(reason) = self.contradiction(&hello) {
+            self.effects.push(Effect::Close { session, reason: reason.clone() });
+            self.alarm(format!("a worker was turned away: {reason}"));
+            return;
+        }
         let name = hello.node.clone();
         let ranks = std::mem::take(&mut hello.ranks);
         let sent_at_ms = hello.sent_at_ms;
@@ -86,6 +91,21 @@ impl Cluster {
         self.effects.push(Effect::Send { session, message: ToWorker::Welcome { term: self.term } });
         self.replan = true;
         self.take_in(now, &name, ranks, true, u64::MAX);
+    }
+
+    /// Why a hello cannot be the next word of the node that it names: its inventory would be taken for that node's.
+    fn contradiction(&self, hello: &Hello) -> Option<String> {
+        let node = self.nodes.get(&hello.node)?;
+        let known = node.hello.as_ref()?;
+        let here = node.session.is_some() && !node.silent;
+        if known.boot_id == hello.boot_id {
+            // A stream that was given up, whose words came after those of its successor.
+            let late = hello.sent_at_ms < node.answered_at_ms;
+            return late.then(|| format!("node {} has spoken since this hello was sent", hello.node));
+        }
+        here.then(|| {
+            format!("another machine is connected as node {}; give each node a name of its own (node.name)", hello.node)
+        })
     }
 
     pub(super) fn on_report(&mut self, now: Now, session: SessionId, report: Report) {
@@ -154,6 +174,9 @@ impl Cluster {
                 && seen.state.as_ref().is_some_and(goes_on)
                 && seen.time_limit_ms == line.time_limit_ms;
             seen.report(now.moment, line.state, line.time_limit_ms);
+            if complete {
+                seen.settle_start(session, applied);
+            }
             if !quiet {
                 touched.insert(line.key);
             }
@@ -231,9 +254,9 @@ impl Cluster {
         answered_at_ms.saturating_add(self.settings.start_lease_ms)
     }
 
-    /// Since when a node is silent: its last report, or the beginning of this term for one that was not heard in it.
+    /// Since when a node is silent: its last report. A time in which this leader did not listen itself does not count.
     pub(super) fn silent_since(&self, name: &NodeName) -> Moment {
-        self.nodes.get(name).and_then(|node| node.heard).unwrap_or(self.restored_at).max(self.restored_at)
+        self.nodes.get(name).and_then(|node| node.heard).unwrap_or_default().max(self.awake_since)
     }
 
     /// Books the room of a job's present placement (I7).
@@ -242,6 +265,20 @@ impl Cluster {
             let node = self.nodes.entry(name.clone()).or_default();
             if node.placed.insert(RankKey { job: job.spec.id.clone(), rank, attempt: job.attempt }) {
                 node.used = node.used.plus(&job.spec.per_rank);
+            }
+        }
+    }
+
+    /// Gives back the room of those ranks of an ended job that are certainly gone; the others may be on a node that never
+    /// comes back, and must not keep the rest of the gang's room.
+    pub(super) fn give_room_of_the_gone(&mut self, id: &JobId) {
+        let Some(tracked) = self.jobs.get(id) else { return };
+        let job = &tracked.job;
+        for (rank, _) in (0..).zip(&tracked.seen).filter(|(_, seen)| seen.is_gone()) {
+            let Some(node) = job.node_of(rank).and_then(|name| self.nodes.get_mut(name)) else { continue };
+            if node.placed.remove(&RankKey { job: id.clone(), rank, attempt: job.attempt }) {
+                node.used = node.used.minus(&job.spec.per_rank);
+                self.replan = true;
             }
         }
     }

@@ -8,8 +8,10 @@ use crate::job::Placement;
 use crate::outbox::Notice;
 use crate::schedule::{Gang, Room, Snapshot, Wait, plan};
 use crate::time::Now;
+use std::collections::BTreeMap;
 
-/// Jobs looked at in one pass, oldest first; those behind them wait for their turn anyway.
+/// Jobs of one category looked at in one pass, oldest first. Those behind them wait for their turn, also because a category
+/// with so many jobs at its head that no machine could ever hold needs an operator more than a longer look.
 const MOST_LOOKED_AT: usize = 1_000;
 
 impl Cluster {
@@ -39,8 +41,14 @@ impl Cluster {
                 categories: hello.categories.clone(),
             })
         });
-        let queue = self.queue.values().take(MOST_LOOKED_AT).filter_map(|id| {
+        let mut looked_at: BTreeMap<&str, usize> = BTreeMap::new();
+        let queue = self.queue.values().filter_map(|id| {
             let job = &self.jobs.get(id)?.job;
+            let count = looked_at.entry(&job.spec.product.category).or_default();
+            *count += 1;
+            if *count > MOST_LOOKED_AT {
+                return None;
+            }
             Some(Gang {
                 job: id.clone(),
                 category: job.spec.product.category.clone(),
@@ -57,7 +65,7 @@ impl Cluster {
             return;
         };
         tracked.job.place(Placement(nodes));
-        tracked.seen = vec![Seen::fresh(); tracked.job.spec.replicas as usize];
+        tracked.seen = vec![Seen::fresh(now.moment); tracked.job.spec.replicas as usize];
         tracked.since = now.moment;
         tracked.wait = None;
         let job = tracked.job.clone();

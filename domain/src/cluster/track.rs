@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) time_limit_ms: Option<u64>,
     /// The last command, until a report shows that it was taken in.
     pub(super) sent: Option<Sent>,
+    /// Stream and number of the last start that was sent, until it is certain that it came to nothing or to an end.
+    pub(super) start_sent: Option<(SessionId, u64)>,
     /// When the last report about it came.
     pub(super) heard: Moment,
     /// The first age seen in this term, and when: what the leader itself can vouch for.
@@ -37,9 +39,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// A rank that was placed this moment: its worker cannot have it yet.
-    pub(super) fn fresh() -> Self {
-        Self { known: true, ..Self::default() }
+    /// A rank that was placed this moment: its worker cannot have it yet, and it cannot be older than the placement.
+    pub(super) fn fresh(now: Moment) -> Self {
+        Self { known: true, anchor: Some((now, 0)), ..Self::default() }
     }
 
     /// Takes in a report's line.
@@ -50,6 +52,9 @@ impl Seen {
             RankState::Ended { end, age_ms } => RankState::Ended { end, age_ms: self.clamp(now, age_ms) },
             other => other,
         };
+        if matches!(state, RankState::Ended { .. } | RankState::Failed { .. }) {
+            self.start_sent = None;
+        }
         self.state = Some(state);
         self.known = true;
         self.time_limit_ms = time_limit_ms;
@@ -67,6 +72,7 @@ impl Seen {
         self.state = None;
         self.known = true;
         self.sent = None;
+        self.start_sent = None;
     }
 
     /// Whether its worker certainly does not have it and no command can bring it back.
@@ -74,22 +80,27 @@ impl Seen {
         self.known && self.state.is_none() && self.sent.is_none()
     }
 
-    /// Whether it certainly does not run (any more).
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.is_gone() || matches!(self.state, Some(RankState::Ended { .. } | RankState::Failed { .. }))
-    }
-
     /// Whether it was started: it runs, or it ended after it ran.
     pub(super) fn has_started(&self) -> bool {
         matches!(self.state, Some(RankState::Running { .. } | RankState::Ended { .. }))
     }
 
-    /// Whether it may be running for all we know.
+    /// Whether it may be running for all we know. A start that was sent may have been taken in by a worker that we do not
+    /// hear, whatever was sent after it.
     pub(super) fn may_run(&self) -> bool {
         match &self.state {
             Some(RankState::Starting | RankState::Running { .. }) => true,
-            Some(_) => self.sent.as_ref().is_some_and(|sent| sent.name == "start"),
-            None => !self.known,
+            Some(RankState::Ended { .. } | RankState::Failed { .. }) => false,
+            Some(_) => self.start_sent.is_some(),
+            None => !self.known || self.start_sent.is_some(),
+        }
+    }
+
+    /// A worker that has taken in everything up to `applied` says that the rank is only prepared: the start was refused.
+    pub(super) fn settle_start(&mut self, session: Option<SessionId>, applied: u64) {
+        let refused = matches!(self.state, Some(RankState::Preparing | RankState::Prepared { .. }));
+        if refused && self.start_sent.is_some_and(|(on, sequence)| Some(on) != session || sequence <= applied) {
+            self.start_sent = None;
         }
     }
 

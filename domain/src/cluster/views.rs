@@ -6,6 +6,7 @@ use super::place::explain;
 use super::settings::{JobLocation, RankLocation, Utilization, Wording};
 use super::track::{Seen, Tracked};
 use crate::id::{JobId, NodeName, Rank, RankKey};
+use crate::invariants::check_cluster;
 use crate::job::{Life, RankOutcome};
 use crate::peers::host_name;
 use crate::rank::{RankEnd, RankState};
@@ -74,7 +75,11 @@ impl Cluster {
             jobs_active: self.jobs.values().filter(|t| !t.job.life.has_ended() && t.job.life != Life::Queued).count(),
             jobs_ended: self.jobs.values().filter(|tracked| tracked.job.life.has_ended()).count(),
             owed_to_core: self.jobs.values().map(|tracked| tracked.job.owed()).sum(),
-            alarms: self.alarms.iter().cloned().collect(),
+            alarms: check_cluster(self)
+                .iter()
+                .map(ToString::to_string)
+                .chain(self.alarms.iter().map(|(_, alarm)| alarm.clone()))
+                .collect(),
         }
     }
 

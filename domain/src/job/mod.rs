@@ -118,6 +118,17 @@ impl Job {
         Some((self.told, notice))
     }
 
+    /// Whether a notice that Core refuses must be sent again: the end in any case, `RUNNING` until there is an end to tell. Words
+    /// may be lost, a state may not; and nothing may stand before the end for ever.
+    #[must_use]
+    pub fn must_be_told_again(&self) -> bool {
+        match self.owed_notice() {
+            Some((_, Notice::Ended { .. })) => true,
+            Some((_, Notice::Running { .. })) => !self.life.has_ended(),
+            _ => false,
+        }
+    }
+
     /// How many notices and charges Core has not acknowledged.
     #[must_use]
     pub fn owed(&self) -> usize {

@@ -3,8 +3,9 @@
 use super::site::SiteOptions;
 use super::{Engine, images_folder};
 use crate::core::{ProductReference, compute_product};
-use std::fmt::Write;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The machine types of every site: id, cores, GiB.
@@ -28,9 +29,10 @@ pub(super) fn write_coordinator(
     let mut text = format!(
         "provider.id = \"example\"\ncluster.name = \"{}\"\nhttp.listen = \"127.0.0.1:{http}\"\n\
          operator.listen = \"127.0.0.1:{operator}\"\nfleet.listen = \"127.0.0.1:{fleet}\"\n\
-         accounting.window_ms = {}\nstore.path = {:?}\n\n\
+         fleet.token_file = {:?}\naccounting.window_ms = {}\nstore.path = {:?}\n\n\
          [core]\nurl = \"{core_url}\"\nrefresh_token_file = {:?}\npublic_key_files = [{:?}]\n",
         cluster_name(site),
+        write_join_secret(folder)?,
         options.window_ms,
         folder.join("coordinator.redb"),
         keys.join("refresh-token.txt"),
@@ -46,6 +48,17 @@ pub(super) fn write_coordinator(
     Ok(())
 }
 
+const JOIN_SECRET: &str = "join-secret";
+
+/// Workers need it also on one machine: ranks of the process engine can reach the coordinator's ports there.
+fn write_join_secret(folder: &Path) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = folder.join(JOIN_SECRET);
+    let mut file = std::fs::File::options().create(true).write(true).truncate(true).mode(0o400).open(&path)?;
+    write!(file, "{:032x}", rand::random::<u128>())?;
+    Ok(path)
+}
+
 pub(super) fn write_workers(folder: &Path, options: &SiteOptions, site: u32, fleet: u16) -> anyhow::Result<()> {
     let images = images_folder(folder)?;
     for (number, worker) in options.workers.iter().enumerate() {
@@ -59,11 +72,12 @@ pub(super) fn write_workers(folder: &Path, options: &SiteOptions, site: u32, fle
             Engine::Fake => String::new(),
         };
         let text = format!(
-            "engine = \"{}\"\nstate_dir = {:?}\nwork_root = {:?}\ncoordinators = [\"http://127.0.0.1:{fleet}\"]\n\n\
+            "engine = \"{}\"\nstate_dir = {:?}\nwork_root = {:?}\ncoordinators = [\"http://127.0.0.1:{fleet}\"]\n\n[fleet]\ntoken_file = {:?}\n\n\
              [node]\nname = \"{}\"\n\n[cluster]\nname = \"{}\"\n\n[resources]\ncores = {}\nmemory_gib = {}\n\n{engine}",
             options.engine.name(),
             folder.join(&worker.name),
             folder.join("work"),
+            folder.join(JOIN_SECRET),
             worker.name,
             cluster_name(site),
             worker.cores,

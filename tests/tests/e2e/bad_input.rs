@@ -19,6 +19,7 @@ async fn nothing_was_stored(site: &Site) {
 struct Answer {
     status: u16,
     why: String,
+    code: Option<String>,
 }
 
 async fn post_as(site: &Site, path: &str, body: &str, token: Option<&str>) -> Answer {
@@ -29,7 +30,8 @@ async fn post_as(site: &Site, path: &str, body: &str, token: Option<&str>) -> An
     let answer = request.send().await.unwrap();
     let status = answer.status().as_u16();
     let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
-    Answer { status, why: body["why"].as_str().unwrap_or_default().to_owned() }
+    let why = body["why"].as_str().unwrap_or_default().to_owned();
+    Answer { status, why, code: body["errorCode"].as_str().map(str::to_owned) }
 }
 
 async fn post(site: &Site, path: &str, body: &str) -> Answer {
@@ -69,6 +71,7 @@ async fn a_bad_job_is_refused_in_words_and_undoes_its_bulk() {
         let answer = post(&site, "/ucloud/example/jobs", &body).await;
         assert!((400..500).contains(&answer.status), "{field}: {answer:?}");
         assert!(answer.why.contains("items[1]") && answer.why.contains(field), "{field}: {}", answer.why);
+        assert!(answer.code.is_some(), "{field}: {answer:?}");
         nothing_was_stored(&site).await;
     }
     site.stop().await.unwrap();
@@ -135,4 +138,8 @@ async fn creates_are_idempotent_by_id() {
     assert!(answer.why.contains("77"), "{}", answer.why);
     let jobs: Vec<JobView> = site.operator("/v1/jobs").await.unwrap();
     assert_eq!(jobs.len(), 1);
+    let session = json!({"items": [{"job": first, "rank": 1, "sessionType": "SHELL"}]}).to_string();
+    let answer = post(&site, "/ucloud/example/jobs/interactiveSession", &session).await;
+    assert_eq!((answer.status, answer.code.as_deref()), (404, Some("NOT_FOUND")), "{answer:?}");
+    assert!(answer.why.contains("items[0].rank"), "{}", answer.why);
 }

@@ -22,8 +22,8 @@ fn at(point: &str) -> Vec<(String, String)> {
 }
 
 /// A site whose coordinator dies at `point` as soon as the job gets there, and is started again.
-async fn through(point: &str, script: &str, replicas: u64) -> anyhow::Result<(Site, CoreJob)> {
-    let mut site = Site::start(SiteOptions::new(Engine::Process, 2)).await?;
+async fn through(engine: Engine, point: &str, script: &str, replicas: u64) -> anyhow::Result<(Site, CoreJob)> {
+    let mut site = Site::start(SiteOptions::new(engine, 2)).await?;
     // The job is accepted while there is no worker, so that the steps after the create are steps of their own.
     for worker in site.worker_names() {
         site.kill_worker(&worker).await?;
@@ -69,20 +69,13 @@ async fn nothing_lost_nothing_twice(
 }
 
 /// The steps that a job passes while it starts and ends.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_each_step_of_a_gangs_road() {
-    let steps = ["placed", "prepared", "running", "stopping", "ended", "released"];
-    let mut points: Vec<String> = steps
-        .iter()
-        .flat_map(|step| ["before-commit", "after-commit", "after-effects"].map(|when| format!("{when}/{step}")))
-        .collect();
-    points.extend(
-        ["after-effects/accepted", "before-commit/acknowledged", "after-commit/acknowledged"].map(str::to_owned),
-    );
-    points.extend(["core/update-answered", "core/update-answered:2", "core/update-answered:3"].map(str::to_owned));
+const STEPS: [&str; 6] = ["placed", "prepared", "running", "stopping", "ended", "released"];
+
+/// Two sites at a time.
+async fn gangs_survive(engine: &Engine, points: &[String]) {
     for pair in points.chunks(2) {
         let runs = pair.iter().map(|point| async move {
-            let (site, job) = through(point, TWO_RANKS, 2).await?;
+            let (site, job) = through(engine.clone(), point, TWO_RANKS, 2).await?;
             nothing_lost_nothing_twice(point, &site, &job, 2, 0).await?;
             site.stop().await
         });
@@ -92,12 +85,32 @@ async fn killed_at_each_step_of_a_gangs_road() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_each_step_of_a_gangs_road() {
+    let moments = ["before-commit", "after-commit", "after-effects"];
+    let mut points: Vec<String> =
+        STEPS.iter().flat_map(|step| moments.map(|moment| format!("{moment}/{step}"))).collect();
+    points.extend(
+        ["after-effects/accepted", "before-commit/acknowledged", "after-commit/acknowledged"].map(str::to_owned),
+    );
+    points.extend(["core/update-answered", "core/update-answered:2", "core/update-answered:3"].map(str::to_owned));
+    gangs_survive(&Engine::Process, &points).await;
+}
+
+/// With containers the moment that matters is between what is durable and what was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_each_step_of_a_gangs_road_on_docker() {
+    let Some(engine) = Engine::docker_for_tests("killed_at_each_step_of_a_gangs_road") else { return };
+    let points: Vec<String> = STEPS.iter().map(|step| format!("after-commit/{step}")).collect();
+    gangs_survive(&engine, &points).await;
+}
+
 /// The steps of money need a whole minute of running; all of them at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_each_step_of_a_charge() {
     let points = ["before-commit/sealed", "after-commit/sealed", "after-effects/sealed", "core/charge-answered"];
     let runs = points.iter().map(|point| async move {
-        let (site, job) = through(point, A_MINUTE, 1).await?;
+        let (site, job) = through(Engine::Process, point, A_MINUTE, 1).await?;
         nothing_lost_nothing_twice(point, &site, &job, 1, 1).await?;
         site.stop().await
     });

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod breaks;
+mod calls;
 mod crash;
 mod ends;
 mod operator;
@@ -40,10 +41,15 @@ macro_rules! on_both_engines {
 }
 use on_both_engines;
 
+/// A job of the smallest machine type with this command line.
+fn command<const N: usize>(words: [&str; N]) -> JobRequest {
+    let tiny = ProductReference::new("example-compute-tiny", "example-compute", "example");
+    JobRequest::new(BUSYBOX_IMAGE).command(words).product(&tiny)
+}
+
 /// A job of the smallest machine type that runs a shell script.
 fn shell(script: &str) -> JobRequest {
-    let tiny = ProductReference::new("example-compute-tiny", "example-compute", "example");
-    JobRequest::new(BUSYBOX_IMAGE).command(["sh", "-c", script]).product(&tiny)
+    command(["sh", "-c", script])
 }
 
 /// Submits a job and waits for its end at Core.

@@ -1,6 +1,6 @@
 //! What operators see and do: `muster`, health, configuration of the binaries.
 
-use super::{LIMIT, shell};
+use super::{LIMIT, run, shell};
 use muster_tests::core::JobState;
 use muster_tests::harness::{Engine, Site, SiteOptions, binary};
 use serde_json::Value;
@@ -50,6 +50,24 @@ async fn a_store_is_opened_once() {
     let log = site.coordinator.take().unwrap().log_tail();
     assert!(log.contains("coordinator.redb"), "{log}");
     site.coordinator = Some(first);
+    site.stop().await.unwrap();
+}
+
+/// A renewal at Core replaces key and refresh token at once; SIGHUP takes the new key over, without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_key_is_taken_over_on_hangup() {
+    let site = Site::start(SiteOptions::new(Engine::Process, 1)).await.unwrap();
+    run(&site, shell("true")).await.unwrap();
+    site.core.renew_keys().await.unwrap();
+    let refused = site.core.submit(shell("true")).await.unwrap_err();
+    assert_eq!(refused.status, 401, "{refused:?}");
+    site.coordinator.as_ref().unwrap().signal(rustix::process::Signal::HUP).unwrap();
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while site.core.utilization().await.is_err() && tokio::time::Instant::now() < deadline {
+        tokio::task::yield_now().await;
+    }
+    let job = run(&site, shell("true")).await.unwrap();
+    assert_eq!(job.state, JobState::Success);
     site.stop().await.unwrap();
 }
 

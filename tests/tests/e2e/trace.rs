@@ -39,7 +39,7 @@ impl TraceService for Collector {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_trace_from_request_to_update() {
+async fn one_trace_from_request_to_charge() {
     let port = free_port();
     let (spans, mut seen) = watch::channel(Vec::new());
     let service = TraceServiceServer::new(Collector { spans: Arc::new(spans) });
@@ -51,7 +51,9 @@ async fn one_trace_from_request_to_update() {
         .coordinator("MUSTER_TELEMETRY_ENDPOINT", &endpoint)
         .worker("MUSTER_TELEMETRY_ENDPOINT", &endpoint);
     let site = Site::start(options).await.unwrap();
-    let job = run(&site, shell("sleep 1").replicas(2)).await.unwrap();
+    // A whole minute, so that there is a charge.
+    let job = run(&site, shell("sleep 61").replicas(2)).await.unwrap();
+    site.wait_until_settled(LIMIT).await.unwrap();
     site.stop().await.unwrap();
 
     let whole = |spans: &Vec<(String, Span)>| {
@@ -61,9 +63,14 @@ async fn one_trace_from_request_to_update() {
             return false;
         };
         let same: Vec<&(String, Span)> = spans.iter().filter(|(_, span)| span.trace_id == start.trace_id).collect();
-        let coordinator = same.iter().filter(|(service, _)| service.contains("coordinator")).count();
-        let worker = same.iter().filter(|(service, _)| service.contains("worker")).count();
-        coordinator >= 2 && worker >= 2
+        let has = |service: &str, name: &str| {
+            same.iter().any(|(from, span)| from.contains(service) && span.name.contains(name))
+        };
+        has("coordinator", "/jobs")
+            && has("worker", "prepare")
+            && has("worker", "start")
+            && has("coordinator", "core update")
+            && has("coordinator", "core charge")
     };
     let found = tokio::time::timeout(LIMIT, seen.wait_for(whole)).await.is_ok();
     let names: Vec<String> = seen.borrow().iter().map(|(service, span)| format!("{service} {}", span.name)).collect();

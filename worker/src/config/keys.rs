@@ -48,7 +48,7 @@ pub const KEYS: &[Key] = &[
     Key::new("docker.address", Kind::Text, "this node's address for other nodes; needed with network host"),
     Key::new("docker.pull", Kind::Choice(&["if_missing", "never"]), "when images are pulled").default("if_missing"),
     Key::new("docker.user", Kind::Text, "uid:gid of jobs that do not run as root; 65534:65534 if not set and the worker is root"),
-    Key::new("docker.gpus", Kind::List, "UUIDs or indices of the GPUs that jobs may have; by number if empty").default(""),
+    Key::new("docker.gpus", Kind::List, "UUIDs or indices of the GPUs that jobs may have; the first resources.gpus of the machine if empty").default(""),
     Key::new("docker.pids_limit", Kind::Integer { min: 16, max: 4_194_304 }, "most processes and threads of one rank")
         .default("4096"),
     Key::new("docker.log_limit_bytes", Kind::Bytes, "most that the engine keeps of a rank's log; beyond it the oldest goes")
@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
         .default("127.64.1.0/24"),
     Key::new("process.address", Kind::Text, "this node's address for other nodes; needed with network node"),
     Key::new("process.images_dir", Kind::Path, "folder of images: acme/batch:1.0.0 is acme/batch/1.0.0 in it; without it the host's programs run"),
-    Key::new("process.user", Kind::Text, "uid:gid of ranks; the worker's own if not set"),
+    Key::new("process.user", Kind::Text, "uid:gid of jobs that do not run as root; 65534:65534 if not set and the worker is root"),
     Key::new("process.log_limit_bytes", Kind::Bytes, "most that is kept of each of a rank's two streams").default("64MiB"),
     Key::new("process.log_retention_ms", Kind::DurationMs, "how long the log of a removed rank is kept").default("7d"),
     Key::new("process.pids_limit", Kind::Integer { min: 16, max: 4_194_304 }, "most processes and threads of one rank")

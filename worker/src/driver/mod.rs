@@ -267,7 +267,7 @@ impl Driver {
                     self.with_journal(|journal| journal.set_time_limit(key, time_limit_ms));
                 }
                 AgentEffect::Prepare(assignment) => self.order(assignment.key.clone(), Order::Prepare(assignment)),
-                AgentEffect::Start { key, files } => self.order(key, Order::Start(files)),
+                AgentEffect::Start { key, files, not_after } => self.order(key, Order::Start(files, not_after)),
                 AgentEffect::Terminate(key) => self.order(key, Order::Terminate),
                 AgentEffect::Kill(key) => self.order(key, Order::Kill),
                 AgentEffect::Remove(key) => self.order(key, Order::Remove),

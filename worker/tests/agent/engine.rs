@@ -76,7 +76,7 @@ async fn a_start_without_an_answer_is_undone_before_it_counts_as_failed() {
     }
     engine.set_down(false);
     assert!(matches!(session.news(&key).await.1, RankState::Failed { retry: true, .. }));
-    assert_eq!(engine.kills.load(Ordering::SeqCst), 1);
+    assert_eq!(engine.removals.load(Ordering::SeqCst), 1, "nothing is left that could be started late");
     worker.stop().await;
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Flaky {
     pub(crate) start_panics: Arc<AtomicBool>,
     /// Calls that were made while it was down.
     pub(crate) in_vain: Arc<AtomicU32>,
-    pub(crate) kills: Arc<AtomicU32>,
+    pub(crate) removals: Arc<AtomicU32>,
 }
 
 impl Flaky {
@@ -67,13 +67,13 @@ impl Engine for Flaky {
     }
 
     fn kill<'a>(&'a self, key: &'a RankKey) -> BoxFuture<'a, Result<(), EngineError>> {
-        if !self.down.load(Ordering::SeqCst) {
-            self.kills.fetch_add(1, Ordering::SeqCst);
-        }
         self.there(self.engine.kill(key))
     }
 
     fn remove<'a>(&'a self, key: &'a RankKey) -> BoxFuture<'a, Result<(), EngineError>> {
+        if !self.down.load(Ordering::SeqCst) {
+            self.removals.fetch_add(1, Ordering::SeqCst);
+        }
         self.there(self.engine.remove(key))
     }
 

@@ -141,7 +141,7 @@ async fn whoever_is_not_core_gets_one_constant_answer() {
             }
             let answer = stage.send(request).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{authorization:?}");
-            assert_eq!(answer.body, json!({"why": "Unauthorized", "errorCode": null}));
+            assert_eq!(answer.body, json!({"why": "Unauthorized", "errorCode": "UNAUTHORIZED"}));
         }
     }
     assert_eq!(stage.events(), []);

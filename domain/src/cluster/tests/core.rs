@@ -128,3 +128,19 @@ fn extensions_that_core_has_not_heard_are_told_as_one() {
         .collect();
     assert_eq!(totals, [61, 64]);
 }
+
+#[test]
+fn a_state_that_core_refuses_is_told_again_and_words_are_not() {
+    let mut world = World::new(&[("a", 1)]);
+    world.core_is_up = false;
+    world.create(vec![spec("1", 1), spec("2", 1)]).unwrap();
+    for effect in std::mem::take(&mut world.unanswered) {
+        let Effect::Tell { job, number, .. } = effect else { panic!("{effect:?}") };
+        world.event(Event::Told { job, number, delivery: Delivery::Rejected { why: "forbidden by a proxy".into() } });
+    }
+    assert_eq!((world.store[&id("1")].told, world.store[&id("2")].told), (0, 1));
+    world.core_is_up = true;
+    world.pass(5 * MINUTE);
+    assert_eq!(world.told("1")[0], Notice::Running { nodes: vec!["a".into()] });
+    assert_eq!(world.alarms.len(), 2);
+}

@@ -92,6 +92,22 @@ fn a_node_that_dies_before_the_start_costs_an_attempt_and_not_the_job() {
 }
 
 #[test]
+fn a_rank_that_may_be_running_is_never_placed_again() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.hold_start = Some("b".into());
+    world.create(vec![spec("1", 2)]).unwrap();
+    assert_eq!(world.life("1"), "starting", "rank 0 runs on a, rank 1 was not started yet");
+    world.cut("a");
+    let key = RankKey { job: id("1"), rank: 1, attempt: 1 };
+    let observation = Observation::StartFailed { reason: "disk full".into(), retry: true };
+    world.agent("b", AgentEvent::Observed { key, observation });
+    assert_eq!(world.life("1"), "undoing");
+    world.pass(31 * MINUTE);
+    assert_eq!(world.cause("1"), Some(EndCause::NodeLost { node: "a".into(), rank: 0 }));
+    assert_eq!(world.store[&id("1")].attempt, 1);
+}
+
+#[test]
 fn a_left_over_of_an_old_attempt_is_removed_and_an_unknown_container_is_left_alone() {
     let mut world = World::new(&[("a", 1), ("b", 1), ("c", 1)]);
     world.workers.get_mut("b").unwrap().connected = false;
@@ -166,6 +182,121 @@ fn too_many_lost_jobs_at_once_are_held_back() {
     world.pass(10 * MINUTE);
     let running = jobs.iter().filter(|job| world.life(job) == "running").count();
     assert_eq!(running, 7, "the others were never touched");
+}
+
+#[test]
+fn a_start_that_may_have_been_taken_in_is_not_forgotten_by_what_was_sent_after_it() {
+    let mut world = World::new(&[("a", 1), ("b", 1), ("c", 2)]);
+    // `a` hears its start and is never heard again; its stream looks open. `b` cannot start.
+    world.deaf_to.insert("a".into());
+    world.hold_start = Some("b".into());
+    let mut job = spec("1", 2);
+    job.per_rank.cores = 1;
+    world.cut("c");
+    world.create(vec![job]).unwrap();
+    assert_eq!(world.life("1"), "preparing", "nobody hears that a is prepared");
+    world.deaf_to.clear();
+    world.heartbeat("a");
+    world.deaf_to.insert("a".into());
+    world.heartbeat("b");
+    assert_eq!(world.life("1"), "starting");
+    let key = RankKey { job: id("1"), rank: 1, attempt: 1 };
+    let observation = Observation::StartFailed { reason: "disk full".into(), retry: true };
+    world.agent("b", AgentEvent::Observed { key, observation });
+    world.connect("c");
+    world.pass(5 * MINUTE);
+    assert_eq!((world.life("1"), world.store[&id("1")].attempt), ("undoing", 1), "rank 0 may be running on a");
+    world.deaf_to.clear();
+    world.pass(20_000);
+    assert_eq!((world.life("1"), world.store[&id("1")].attempt), ("running", 2), "a was heard and cleaned up");
+}
+
+#[test]
+fn another_machine_under_the_same_name_is_turned_away() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    let clone = Hello { boot_id: "other".into(), sent_at_ms: u64::MAX, ..hello("a") };
+    let effects = world.cluster.apply(world.now(), Event::WorkerHello { session: 99, hello: Box::new(clone.clone()) });
+    assert!(matches!(&effects[0], Effect::Close { session: 99, reason } if reason.contains("node.name")));
+    assert_eq!(world.life("1"), "running");
+    // Once the first is gone, it may be the same node after a new boot.
+    world.cut("a");
+    let effects = world.cluster.apply(world.now(), Event::WorkerHello { session: 100, hello: Box::new(clone) });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Send { session: 100, .. })));
+}
+
+#[test]
+fn a_hello_that_comes_after_those_of_its_successor_is_turned_away() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(10_000);
+    let late = Event::WorkerHello { session: 99, hello: Box::new(hello("a")) };
+    let effects = world.cluster.apply(world.now(), late);
+    assert!(matches!(&effects[0], Effect::Close { session: 99, .. }));
+    assert_eq!(world.life("1"), "running");
+}
+
+#[test]
+fn a_node_that_never_returns_keeps_only_its_own_room() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    world.cut("b");
+    world.pass(31 * MINUTE);
+    assert_eq!(world.cause("1"), Some(EndCause::NodeLost { node: "b".into(), rank: 1 }));
+    let views = world.cluster.node_views(world.now());
+    assert_eq!((views[0].cores_used, views[1].cores_used), (0, 1));
+    world.create(vec![spec("2", 1)]).unwrap();
+    assert_eq!(world.life("2"), "running");
+    world.restart();
+    assert_eq!(world.life("2"), "running");
+}
+
+#[test]
+fn a_pause_of_the_leader_itself_is_nobodys_silence() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(MINUTE);
+    // The coordinator's machine is suspended for 40 minutes; the first thing that happens afterwards is a timer.
+    world.now_ms += 40 * MINUTE;
+    world.event(Event::Tick);
+    assert_eq!(world.life("1"), "running");
+    world.heartbeat("a");
+    world.pass(MINUTE);
+    assert_eq!(world.life("1"), "running");
+}
+
+#[test]
+fn a_worker_cannot_claim_more_time_than_has_passed() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(10_000);
+    let session = world.workers["a"].session;
+    let ranks = vec![crate::rank::RankReport {
+        key: RankKey { job: id("1"), rank: 0, attempt: 1 },
+        state: crate::rank::RankState::Running { age_ms: 1_000_000_000 },
+        time_limit_ms: Some(60 * MINUTE),
+    }];
+    world.event(Event::WorkerReport { session, report: Report { ranks, ..Report::default() } });
+    assert_eq!(world.charges, vec![]);
+    assert!(world.cluster.job_views(world.now(), &Words)[0].ran_ms <= 12_000);
+}
+
+/// Words do not matter here.
+struct Words;
+
+impl Wording for Words {
+    fn outcome(&self, _: &EndCause) -> &'static str {
+        ""
+    }
+    fn reason(&self, _: &EndCause) -> String {
+        String::new()
+    }
+    fn update(&self, _: &Notice) -> (Option<String>, String) {
+        (None, String::new())
+    }
+    fn charge_id(&self, _: &Charge) -> String {
+        String::new()
+    }
 }
 
 fn hello(name: &str) -> Hello {

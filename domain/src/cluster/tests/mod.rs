@@ -86,6 +86,10 @@ pub(super) struct World {
     pub(super) unknown_to_core: BTreeSet<JobId>,
     /// Jobs whose wallet is empty.
     pub(super) broke: BTreeSet<JobId>,
+    /// Workers that hear everything and are not heard.
+    pub(super) deaf_to: BTreeSet<String>,
+    /// The worker whose engine does not answer a start.
+    pub(super) hold_start: Option<String>,
     /// Whether Core answers at all.
     pub(super) core_is_up: bool,
     pub(super) unanswered: Vec<Effect>,
@@ -120,6 +124,8 @@ impl World {
             alarms: vec![],
             unknown_to_core: BTreeSet::new(),
             broke: BTreeSet::new(),
+            deaf_to: BTreeSet::new(),
+            hold_start: None,
             core_is_up: true,
             unanswered: vec![],
             writes_until_crash: None,

@@ -216,3 +216,14 @@ fn an_ended_job_is_forgotten_after_its_retention() {
     world.event(Event::Tick);
     assert!(!world.store.contains_key(&id("1")));
 }
+
+#[test]
+fn a_long_queue_of_one_machine_type_does_not_hide_another() {
+    let mut world = World::new(&[("a", 2)]);
+    let mut jobs: Vec<JobSpec> = (1..=1_100).map(|number| spec(&number.to_string(), 900)).collect();
+    let mut other = spec("other", 1);
+    other.product.category = "other".into();
+    jobs.push(other);
+    world.create(jobs).unwrap();
+    assert_eq!(world.life("other"), "running");
+}

@@ -31,7 +31,8 @@ impl World {
                     };
                     Some((assignment.key, observation))
                 }
-                AgentEffect::Start { key, files } => {
+                AgentEffect::Start { .. } if self.hold_start.as_deref() == Some(name) => None,
+                AgentEffect::Start { key, files, .. } => {
                     assert_eq!(files.files["rank.txt"], format!("{}\n", key.rank));
                     Some((key, Observation::Started { started_at: now }))
                 }
@@ -65,7 +66,7 @@ impl World {
 
     fn report(&mut self, name: &str, complete: bool, ranks: Vec<RankReport>) {
         let worker = &self.workers[name];
-        if worker.connected {
+        if worker.connected && !self.deaf_to.contains(name) {
             let report = Report {
                 sent_at_ms: self.now_ms,
                 applied_sequence: worker.agent.applied_sequence(),

@@ -12,6 +12,8 @@ const RANK: &str = "muster.rank";
 const ATTEMPT: &str = "muster.attempt";
 const TERM: &str = "muster.term";
 const ADDRESS: &str = "muster.address";
+/// Containers do not outlive a boot of the machine; the engine restarts and calls them exited.
+const BOOT: &str = "muster.boot";
 /// The GPUs that were given to the container, separated by commas.
 pub(super) const GPUS: &str = "muster.gpus";
 const TRACEPARENT: &str = "muster.traceparent";
@@ -45,6 +47,7 @@ pub(super) fn of_rank(settings: &DockerSettings, assignment: &Assignment, addres
         (ATTEMPT.to_owned(), key.attempt.to_string()),
         (TERM.to_owned(), assignment.term.to_string()),
         (ADDRESS.to_owned(), address.to_owned()),
+        (BOOT.to_owned(), settings.boot_id.clone()),
     ]);
     if !gpus.is_empty() {
         labels.insert(GPUS.to_owned(), gpus.join(","));
@@ -64,6 +67,8 @@ pub(super) struct Identity {
     pub(super) term: Term,
     /// The address under which other ranks reach it.
     pub(super) address: String,
+    /// Whether it was made in this boot of the machine.
+    pub(super) this_boot: bool,
 }
 
 /// Reads the labels of a container that is ours; `None` for one that is another cluster's or node's, or not Muster's.
@@ -80,5 +85,6 @@ pub(super) fn read(settings: &DockerSettings, labels: &Labels) -> Option<Identit
         },
         term: of(TERM)?.parse::<Term>().ok()?,
         address: of(ADDRESS)?.to_owned(),
+        this_boot: of(BOOT).is_none_or(|boot| boot == settings.boot_id),
     })
 }

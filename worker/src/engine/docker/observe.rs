@@ -183,6 +183,11 @@ impl Inner {
         let observation = match container.phase {
             Phase::Created => Observation::Prepared { address: container.identity.address.clone() },
             Phase::Running => Observation::Started { started_at: self.note_start(container) },
+            // The machine went down under it; what the engine says of its end is not how it ended.
+            Phase::Ended if !container.identity.this_boot => {
+                // How long it ran before that is proven only by what was reported then.
+                Observation::Ended { end: RankEnd::Vanished, age_ms: 0 }
+            }
             Phase::Ended => Observation::Ended {
                 end: self.told(&container.identity.key, container.end()),
                 age_ms: container.wall_age_ms(),

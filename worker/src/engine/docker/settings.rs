@@ -67,6 +67,8 @@ pub struct DockerSettings {
     pub log_limit_bytes: u64,
     /// How long a removed rank's log is kept.
     pub log_retention: Duration,
+    /// Which boot of the machine this is: containers of an earlier one are gone, whatever the engine says of their end.
+    pub boot_id: String,
 }
 
 impl DockerSettings {
@@ -92,6 +94,8 @@ impl DockerSettings {
             pids_limit: 4096,
             log_limit_bytes: 30 << 20,
             log_retention: Duration::from_secs(7 * 24 * 3600),
+            // A machine without /proc has one boot for ever.
+            boot_id: crate::boot::id().unwrap_or_default(),
         }
     }
 }

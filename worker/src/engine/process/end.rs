@@ -55,13 +55,12 @@ impl Inner {
         description: Box<Description>,
         running: Option<Running>,
     ) -> io::Result<Standing> {
-        let mut age_ms = 0;
         if let Some(running) = running {
             // The rank dies with its shim; where the kernel could not see to that, we do.
             self.kill_all_but_shim(folder, &description, &running)?;
-            age_ms = muster_runtime::clock::boottime().0.saturating_sub(running.started_at_ms);
         }
-        let ended = Ended { end: RankEnd::Vanished, age_ms };
+        // Nobody saw when it ended: it ran for as long as was reported, and no longer.
+        let ended = Ended { end: RankEnd::Vanished, age_ms: 0 };
         folder.write_ended(&ended)?;
         Ok(Standing::Ended(description, ended))
     }

@@ -110,7 +110,7 @@ impl ProcessEngine {
         let ranks_dir = folder(&settings.state_dir.join("ranks"), 0o711)?;
         let logs_dir = folder(&settings.state_dir.join("logs"), 0o700)?;
         let probe_dir = folder(&settings.state_dir.join("probe"), 0o700)?;
-        let boot_id = record::boot_id().map_err(SetUpError::BootId)?;
+        let boot_id = crate::boot::id().map_err(SetUpError::BootId)?;
         let Probed { isolation, mut warnings } = probe(&settings.shim, &probe_dir)
             .map_err(|source| SetUpError::Shim { path: settings.shim.clone(), source })?;
         let (cgroups, refused) = Hierarchy::detect(&settings.cluster);

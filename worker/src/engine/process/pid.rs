@@ -19,6 +19,8 @@ struct Stat {
     parent: i32,
     session: i32,
     start_ticks: u64,
+    /// It has ended and waits for a parent that may never ask, as where nobody reaps orphans.
+    is_zombie: bool,
 }
 
 impl ProcessId {
@@ -38,7 +40,7 @@ impl ProcessId {
         };
         // Read after the descriptor was opened: if it is ours now, the descriptor is ours for ever.
         match stat(self.pid) {
-            Ok(stat) if stat.start_ticks == self.start_ticks => Ok(Some(descriptor)),
+            Ok(stat) if stat.start_ticks == self.start_ticks && !stat.is_zombie => Ok(Some(descriptor)),
             Ok(_) => Ok(None),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
@@ -116,6 +118,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
     Some(Stat {
+        is_zombie: matches!(field(3)?, "Z" | "X"),
         parent: field(4)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,

@@ -62,7 +62,7 @@ impl Inner {
             image_dir,
             job_dir,
             hidden: vec![self.settings.state_dir.clone(), self.settings.work_root.clone()],
-            user: self.settings.user,
+            user: self.settings.user.filter(|_| !assignment.container.as_root),
             log_limit_bytes: self.settings.log_limit_bytes,
             pids_limit: self.settings.pids_limit,
             assignment,

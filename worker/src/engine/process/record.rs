@@ -159,11 +159,6 @@ enum Durability {
     Disk,
 }
 
-/// The id of this boot of the machine.
-pub(super) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
 /// Makes entries of a folder outlive a power failure.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

@@ -102,12 +102,21 @@ fn supervise(folder: RankFolder) -> io::Result<()> {
             rustix::stdio::dup2_stderr(&null)?;
             rank.attend()?;
             let ended = rank.conclude();
-            folder.write_ended(&ended)?;
+            record(&folder, &ended);
             // What the kernel is not done with is swept with the rank.
             let _ = rank.cgroup.remove();
             Ok(())
         }
         Err(failure) => say(&StartReport::Failed(failure)),
+    }
+}
+
+/// Writes down how the rank ended, again and again while the disk is full: nobody else knows it. A folder that was removed
+/// needs no record.
+fn record(folder: &RankFolder, ended: &Ended) {
+    while folder.write_ended(ended).is_err() && folder.path.exists() {
+        let pause = rustix::thread::Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::thread::nanosleep(&pause);
     }
 }
 
