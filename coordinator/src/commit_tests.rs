@@ -151,7 +151,7 @@ async fn a_worker_hears_only_of_what_is_durable() {
     let commit = store.expect();
     tokio::spawn(run(store.clone(), 1, queue, dispatch, CancellationToken::new(), Metrics::new()));
     let message = ToWorker::Heard { sent_at_ms: 5, term: 1 };
-    let send = Effect::Send { session: worker.session, message: message.clone() };
+    let send = Effect::Send { session: worker.session, message: message.clone(), traceparent: None };
     decisions.send(decision(vec![write("1"), send])).await.unwrap();
     settle().await;
     assert!(worker.messages.try_recv().is_err());

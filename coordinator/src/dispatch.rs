@@ -6,6 +6,7 @@ use crate::fleet::sessions::Sessions;
 use crate::metrics::Metrics;
 use muster_domain::effect::{Effect, Reply};
 use muster_domain::id::{JobId, RequestId};
+use muster_proto::Downlink;
 use std::collections::HashMap;
 use tokio::sync::{broadcast, oneshot};
 
@@ -49,7 +50,9 @@ impl Dispatch {
                     let _ = caller.send(reply);
                 }
             }
-            Effect::Send { session, message } => self.sessions.send(session, message),
+            Effect::Send { session, message, traceparent } => {
+                self.sessions.push(session, Downlink::Say { message, traceparent });
+            }
             Effect::Close { session, reason } => {
                 tracing::info!(session, reason, "worker stream closed");
                 self.sessions.close(session, &reason);

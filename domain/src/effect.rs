@@ -134,6 +134,8 @@ pub enum Effect {
         session: SessionId,
         /// What.
         message: ToWorker,
+        /// The trace it belongs to, for a command about a job.
+        traceparent: Option<String>,
     },
     /// End a worker's stream.
     Close {

@@ -112,11 +112,20 @@ start_engine() {
         ! iptables -S FORWARD 2>/dev/null | grep -q 'DOCKER'; then
         say "warning: the firewall drops bridged packets and has no rules of Docker; ranks may not reach each other"
     fi
+    [ -z "${SOCKET_OWNER:-}" ] || chown "$SOCKET_OWNER" "$socket"
     say "started dockerd $(cat "$folder/docker.pid") under $folder"
     echo "$socket"
 }
 
+# What only root may do is done through sudo for others; the socket is then theirs.
+as_root() {
+    if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then
+        exec sudo -n SOCKET_OWNER="$(id -u)" sh "$0" "$@"
+    fi
+}
+
 if [ "${1:-}" = stop ]; then
+    as_root "$@"
     folder=${2:-$repository/.local/docker}
     [ -d "$folder" ] || exit 0
     stop_engine "$(cd "$folder" && pwd)"
@@ -132,4 +141,5 @@ if answers "$candidate"; then
     echo "$candidate"
     exit 0
 fi
+as_root "${1:-$repository/.local/docker}"
 start_engine "${1:-$repository/.local/docker}"

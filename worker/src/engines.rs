@@ -99,10 +99,6 @@ async fn docker(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     }
 }
 
-/// Who the ranks of a root worker are, unless they are allowed to be root or the operator names somebody: nobody, as
-/// everywhere. The reference provider runs no job as root that does not ask for it, either (`protocol.md` 11.2).
-const NOBODY: (u32, u32) = (65_534, 65_534);
-
 fn process(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     let wrong = |key, expected| EngineUnusable::Config { key, expected };
     let cluster = config.cluster_name().map_err(|error| wrong("cluster.name", error))?;
@@ -112,9 +108,7 @@ fn process(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     settings.addresses = config.process.addresses().map_err(|error| wrong("process.network", error))?;
     settings.images_dir = config.process.images_dir.clone();
     settings.user = config.process.user.as_deref().and_then(user_and_group);
-    if settings.user.is_none() && rustix::process::geteuid().is_root() {
-        settings.user = Some(NOBODY);
-    }
+    settings.nobody = true;
     settings.log_limit_bytes = config.process.log_limit_bytes;
     settings.log_retention = Duration::from_millis(config.process.log_retention_ms);
     settings.pids_limit = config.process.pids_limit;

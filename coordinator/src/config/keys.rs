@@ -67,6 +67,6 @@ const KEYS: &[Key] = &[
     Key::new("timeouts.prepare_timeout_ms", Kind::DurationMs, "how long all ranks of a job may take to be prepared").default("10m"),
     Key::new("timeouts.start_lease_ms", Kind::DurationMs, "how long a start command stays valid").default("20s"),
     Key::new("timeouts.resend_ms", Kind::DurationMs, "after how long an unanswered command is sent again").default("5s"),
-    Key::new("timeouts.retention_ms", Kind::DurationMs, "how long an ended job is kept after all is settled").default("7d"),
+    Key::new("timeouts.retention_ms", Kind::DurationMs, "how long an ended job is kept after all is settled; its id is not accepted anew meanwhile").default("30d"),
     Key::new("store.path", Kind::Path, "file that holds the cluster's state").default("/var/lib/muster/coordinator.redb"),
 ];

@@ -17,6 +17,8 @@ pub(super) struct Script {
     pub(super) unknown: BTreeSet<String>,
     /// Jobs that Core knows and refuses all the same.
     pub(super) refused: BTreeSet<String>,
+    /// Jobs that Core stumbles over: 502 for the whole call, as for a product that it cannot resolve.
+    pub(super) stumbles: BTreeSet<String>,
     /// Jobs without an allocation.
     pub(super) no_allocation: BTreeSet<String>,
     /// Jobs whose wallet is below zero.
@@ -103,6 +105,9 @@ async fn bulk(State(script): Shared, uri: Uri, headers: HeaderMap, body: Bytes) 
     let any = |set: &BTreeSet<String>| ids.iter().any(|id| set.contains(id));
     if any(&script.unknown) || any(&script.refused) {
         return wrong(400, "Unable to use all requested resources");
+    }
+    if any(&script.stumbles) {
+        return wrong(502, "Bad Gateway");
     }
     if call == "chargeCredits" && any(&script.no_allocation) {
         return wrong(402, "Payment Required");

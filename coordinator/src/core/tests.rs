@@ -267,3 +267,19 @@ async fn a_core_that_is_not_there_is_unavailable() {
     let error = client(&gone, "good").knows(&id("1")).await.unwrap_err();
     assert!(matches!(&error, CallError::Unavailable(why) if why.contains("not reachable")), "{error:?}");
 }
+
+/// I8: one item that Core stumbles over holds up no other, and is taken as soon as Core can take it.
+#[tokio::test]
+async fn what_core_stumbles_over_holds_up_nothing_else() {
+    let mut stage = Stage::new().await;
+    stage.core.script(|script| script.stumbles.extend((1..=8).map(|number| (number * 20).to_string())));
+    for job in 1..=200 {
+        stage.charge(&job.to_string(), 3);
+    }
+    stage.deliver();
+    let booked = stage.hear_charged(192).await;
+    assert!(booked.iter().all(|(_, answer)| *answer == ChargeAnswer::Booked));
+    stage.core.script(|script| script.stumbles.clear());
+    let late = stage.hear_charged(8).await;
+    assert_eq!(late[0], ("20".to_owned(), ChargeAnswer::Booked));
+}

@@ -5,8 +5,8 @@ use muster_domain::effect::ToWorker;
 use muster_domain::id::{JobId, NodeName, RankKey};
 use muster_domain::resources::Resources;
 use muster_domain::worker::{Hello, Report};
-use muster_proto::v1;
 use muster_proto::v1::fleet_service_client::FleetServiceClient;
+use muster_proto::{Downlink, v1};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::sync::broadcast;
@@ -127,7 +127,7 @@ async fn a_workers_messages_become_events_in_order() {
         let report = Report { sent_at_ms, ..Report::default() };
         assert_eq!(stage.hear().await, Event::WorkerReport { session, report });
     }
-    stage.fleet.sessions.send(session, ToWorker::Welcome { term: 7 });
+    stage.fleet.sessions.push(session, Downlink::Say { message: ToWorker::Welcome { term: 7 }, traceparent: None });
     assert_eq!(worker.hear().await, Some(ToWorker::Welcome { term: 7 }.into()));
     assert_eq!(stage.fleet.sessions.count(), 1);
     drop(worker);
@@ -198,7 +198,8 @@ async fn a_closed_stream_ends_with_what_was_queued_and_the_reason() {
     let mut worker = stage.connect("join").await.unwrap();
     worker.say(Uplink::Hello(Box::new(hello()))).await;
     let Event::WorkerHello { session, .. } = stage.hear().await else { panic!("no hello") };
-    stage.fleet.sessions.send(session, ToWorker::Heard { sent_at_ms: 1, term: 1 });
+    let message = ToWorker::Heard { sent_at_ms: 1, term: 1 };
+    stage.fleet.sessions.push(session, Downlink::Say { message, traceparent: None });
     stage.fleet.sessions.close(session, "another stream of this node");
     assert_eq!(worker.hear().await, Some(ToWorker::Heard { sent_at_ms: 1, term: 1 }.into()));
     assert_eq!(worker.hear_refused().await, "another stream of this node");
@@ -213,7 +214,7 @@ async fn a_worker_that_does_not_read_is_cut_off() {
     assert_eq!(stage.fleet.sessions.count(), 1);
     for sent_at_ms in 0..200_000 {
         let message = ToWorker::Heard { sent_at_ms, term: 1 };
-        stage.fleet.sessions.send(session, message);
+        stage.fleet.sessions.push(session, Downlink::Say { message, traceparent: None });
     }
     assert_eq!(stage.fleet.sessions.count(), 0);
 }

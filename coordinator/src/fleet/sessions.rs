@@ -1,8 +1,6 @@
 //! The open streams of workers, as dispatch sees them: a number to send to.
 
-use muster_domain::effect::ToWorker;
 use muster_domain::id::SessionId;
-use muster_domain::rank::Command;
 use muster_proto::Downlink;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,16 +75,8 @@ impl Sessions {
         Some(Opened { session, messages, ending })
     }
 
-    /// Says something to a worker. A stream that is gone is not an error: the brain hears of it by itself.
-    pub fn send(&self, session: SessionId, message: ToWorker) {
-        let traceparent = match &message {
-            ToWorker::Command { command: Command::Prepare(assignment), .. } => assignment.traceparent.clone(),
-            _ => None,
-        };
-        self.push(session, Downlink::Say { message, traceparent });
-    }
-
-    /// Puts a message in the queue of a stream; a full queue ends the stream.
+    /// Puts a message in the queue of a stream; a full queue ends the stream. A stream that is gone is not an error: the brain
+    /// hears of it by itself.
     pub fn push(&self, session: SessionId, message: Downlink) {
         let full = match self.locked().get(&session) {
             Some(entry) => matches!(entry.queue.try_send(message), Err(mpsc::error::TrySendError::Full(_))),

@@ -88,7 +88,8 @@ impl Cluster {
         node.strays.clear();
         node.hello = Some(hello);
         self.sessions.insert(session, name.clone());
-        self.effects.push(Effect::Send { session, message: ToWorker::Welcome { term: self.term } });
+        let message = ToWorker::Welcome { term: self.term };
+        self.effects.push(Effect::Send { session, message, traceparent: None });
         self.replan = true;
         self.take_in(now, &name, ranks, true, u64::MAX);
     }
@@ -122,7 +123,7 @@ impl Cluster {
             node.engine_ok = report.engine_ok;
             node.answered_at_ms = report.sent_at_ms;
             let heard = ToWorker::Heard { sent_at_ms: report.sent_at_ms, term: self.term };
-            self.effects.push(Effect::Send { session, message: heard });
+            self.effects.push(Effect::Send { session, message: heard, traceparent: None });
         }
         self.replan |= node.is_online() && !was_online;
         self.take_in(now, &name, report.ranks, report.complete, report.applied_sequence);
@@ -243,8 +244,9 @@ impl Cluster {
         let session = node.session?;
         node.sequence += 1;
         let sequence = node.sequence;
+        let traceparent = self.jobs.get(&command.key().job).and_then(|tracked| tracked.job.spec.traceparent.clone());
         let message = ToWorker::Command { sequence, term: self.term, command };
-        self.effects.push(Effect::Send { session, message });
+        self.effects.push(Effect::Send { session, message, traceparent });
         Some((session, sequence))
     }
 

@@ -15,7 +15,7 @@ const COUNT: u16 = 8_000;
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test binaries run one after the other, but their threads at once: each process begins elsewhere and counts up.
-    let offset = (std::process::id() % u32::from(COUNT)) as u16;
+    let offset = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         let port = FIRST + (offset + step) % COUNT;

@@ -73,7 +73,8 @@ async fn one_trace_from_request_to_charge() {
             && has("coordinator", "core charge")
     };
     let found = tokio::time::timeout(LIMIT, seen.wait_for(whole)).await.is_ok();
-    let names: Vec<String> = seen.borrow().iter().map(|(service, span)| format!("{service} {}", span.name)).collect();
+    let names: Vec<String> =
+        seen.borrow().iter().map(|(service, span)| format!("{:02x?} {service} {}", span.trace_id, span.name)).collect();
     assert!(found, "no trace spans coordinator and worker; spans: {names:#?}");
     server.abort();
 }

@@ -47,7 +47,7 @@ pub const KEYS: &[Key] = &[
         .default("10.213.0.0/16"),
     Key::new("docker.address", Kind::Text, "this node's address for other nodes; needed with network host"),
     Key::new("docker.pull", Kind::Choice(&["if_missing", "never"]), "when images are pulled").default("if_missing"),
-    Key::new("docker.user", Kind::Text, "uid:gid of jobs that do not run as root; 65534:65534 if not set and the worker is root"),
+    Key::new("docker.user", Kind::Text, "uid:gid of jobs that do not run as root; if not set, 65534:65534 where a root worker has namespaces, else the worker's own"),
     Key::new("docker.gpus", Kind::List, "UUIDs or indices of the GPUs that jobs may have; the first resources.gpus of the machine if empty").default(""),
     Key::new("docker.pids_limit", Kind::Integer { min: 16, max: 4_194_304 }, "most processes and threads of one rank")
         .default("4096"),

@@ -208,7 +208,7 @@ impl World {
                 Effect::Reply { request, reply } => {
                     self.replies.insert(request, reply);
                 }
-                Effect::Send { session, message } => self.deliver(session, message),
+                Effect::Send { session, message, .. } => self.deliver(session, message),
                 Effect::Close { .. } | Effect::Changed { .. } => {}
                 Effect::Disown { job } => self.disowned.push(job),
                 Effect::Alarm { message } => self.alarms.push(message),

@@ -69,6 +69,9 @@ pub enum SetUpError {
     BootId(#[source] io::Error),
 }
 
+/// User and group of ranks that need no rights at all.
+const NOBODY: (u32, u32) = (65_534, 65_534);
+
 /// Runs ranks as processes. Cheap to clone; clones are the same engine.
 #[derive(Clone, Debug)]
 pub struct ProcessEngine {
@@ -113,6 +116,9 @@ impl ProcessEngine {
         let boot_id = crate::boot::id().map_err(SetUpError::BootId)?;
         let Probed { isolation, mut warnings } = probe(&settings.shim, &probe_dir)
             .map_err(|source| SetUpError::Shim { path: settings.shim.clone(), source })?;
+        if settings.nobody && settings.user.is_none() && isolation == Isolation::Namespaces {
+            settings.user = Some(NOBODY);
+        }
         let (cgroups, refused) = Hierarchy::detect(&settings.cluster);
         warnings.extend(refused);
         let addresses = AddressBook::new(&settings.addresses);

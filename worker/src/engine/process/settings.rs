@@ -21,8 +21,11 @@ pub struct ProcessSettings {
     /// Where images are: `acme/batch:1.0.0` is the folder `acme/batch/1.0.0` here, and its `bin` comes first on `PATH`.
     /// Without it every image is accepted, and the host's programs run.
     pub images_dir: Option<PathBuf>,
-    /// User and group of every rank; without it ranks run as the agent's own user.
+    /// User and group of every rank that may not be root; without it ranks run as the agent's own user.
     pub user: Option<(u32, u32)>,
+    /// Whether that user is nobody (65534:65534) where none is given, the agent is root and namespaces let ranks into their own
+    /// folders only. The reference provider runs no job as root that does not ask for it, either (`protocol.md` 11.2).
+    pub nobody: bool,
     /// The program that supervises a rank: this worker's own binary, run as `<shim> rank-shim <folder>`.
     pub shim: PathBuf,
     /// Most bytes kept of each of a rank's two streams. More is dropped, with a marker in the log.
@@ -45,6 +48,7 @@ impl ProcessSettings {
             addresses: Addresses::Loopback { base: Ipv4Prefix { address: Ipv4Addr::new(127, 64, 1, 0), length: 24 } },
             images_dir: None,
             user: None,
+            nobody: false,
             shim,
             log_limit_bytes: 64 << 20,
             log_retention: Duration::from_secs(24 * 60 * 60),
