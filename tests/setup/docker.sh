@@ -50,6 +50,8 @@ stop_engine() {
         sleep 0.1
     done
     rm -f "$1/docker.pid" "$1/docker.sock"
+    # dockerd leaves its own network namespace mounted, and a folder with a mount in it cannot be removed.
+    umount "$1/exec/netns/default" 2>/dev/null || true
     say "stopped the engine under $1"
 }
 
