@@ -7,53 +7,48 @@
 
 use crate::crash::{When, crash_point};
 use crate::dispatch::Dispatch;
+use crate::election::Leadership;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
-use muster_domain::effect::{Effect, Milestone, Reply, Write};
-use muster_domain::id::{JobId, RequestId, Term};
-use std::collections::{BTreeMap, VecDeque};
+use muster_domain::commit::Batch;
+use muster_domain::effect::{Milestone, Reply};
+use muster_domain::id::RequestId;
+use muster_runtime::clock::now;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
-/// Documents after which a batch takes no further decision. One decision is never split, whatever its size.
-const BATCH_DOCUMENTS: usize = 1024;
 /// Decisions taken from the queue at once.
 const BATCH_DECISIONS: usize = 1024;
 
+/// Who waits for a reply, and where it goes.
+pub type Caller = (RequestId, oneshot::Sender<Reply>);
 /// What one input led to.
-#[derive(Debug, Default)]
-pub struct Decision {
-    /// In the order in which the brain gave them.
-    pub effects: Vec<Effect>,
-    /// Who waits for a reply that may be among them.
-    pub caller: Option<(RequestId, oneshot::Sender<Reply>)>,
-}
+pub type Decision = muster_domain::commit::Decision<Caller>;
 
 /// Commits and dispatches until the driver closes the queue, leadership is lost, or a commit fails.
 pub async fn run(
     store: Arc<dyn Store>,
-    term: Term,
+    leadership: Leadership,
     mut decisions: mpsc::Receiver<Decision>,
     mut dispatch: Dispatch,
-    lost: CancellationToken,
     metrics: Metrics,
 ) -> Result<(), StoreError> {
     let mut waiting = Vec::with_capacity(BATCH_DECISIONS);
     while decisions.recv_many(&mut waiting, BATCH_DECISIONS).await > 0 {
         let mut queue: VecDeque<Decision> = waiting.drain(..).collect();
         while !queue.is_empty() {
-            let mut batch = Batch::take(&mut queue);
+            let mut batch = Batch::take(&mut queue, store.batch_documents());
             if !batch.writes.is_empty() {
-                batch.pass(When::BeforeCommit);
+                pass(When::BeforeCommit, &batch.milestones);
                 let documents = batch.writes.len();
                 let begun = Instant::now();
-                store.commit(term, std::mem::take(&mut batch.writes).into_values().collect()).await?;
+                store.commit(leadership.term, std::mem::take(&mut batch.writes)).await?;
                 metrics.committed(documents, begun.elapsed());
-                batch.pass(When::AfterCommit);
+                pass(When::AfterCommit, &batch.milestones);
             }
-            if lost.is_cancelled() {
+            if leadership.lost.is_cancelled() || !leadership.validity.holds(now().moment) {
                 return Err(StoreError::Failed("leadership was lost".to_owned()));
             }
             for milestone in &batch.milestones {
@@ -66,7 +61,7 @@ pub async fn run(
     Ok(())
 }
 
-fn dispatch_batch(dispatch: &mut Dispatch, batch: Batch) -> Vec<Milestone> {
+fn dispatch_batch(dispatch: &mut Dispatch, batch: Batch<Caller>) -> Vec<Milestone> {
     for (request, reply) in batch.callers {
         dispatch.expect(request, reply);
     }
@@ -79,45 +74,6 @@ fn dispatch_batch(dispatch: &mut Dispatch, batch: Batch) -> Vec<Milestone> {
 fn pass(when: When, milestones: &[Milestone]) {
     for milestone in milestones {
         crash_point(when, milestone.name());
-    }
-}
-
-/// Decisions that become durable together.
-#[derive(Debug, Default)]
-struct Batch {
-    /// The last write per document; earlier ones of the same batch are never seen by anybody.
-    writes: BTreeMap<JobId, Write>,
-    milestones: Vec<Milestone>,
-    callers: Vec<(RequestId, oneshot::Sender<Reply>)>,
-    effects: Vec<Effect>,
-}
-
-impl Batch {
-    /// Takes at least one decision, and further ones until the batch is large enough.
-    fn take(queue: &mut VecDeque<Decision>) -> Self {
-        let mut batch = Self::default();
-        while batch.writes.len() < BATCH_DOCUMENTS {
-            let Some(decision) = queue.pop_front() else { break };
-            batch.callers.extend(decision.caller);
-            for effect in decision.effects {
-                match effect {
-                    Effect::Write { write, milestones } => {
-                        let job = match &write {
-                            Write::Job(job) => job.spec.id.clone(),
-                            Write::ForgetJob(job) => job.clone(),
-                        };
-                        batch.writes.insert(job, write);
-                        batch.milestones.extend(milestones);
-                    }
-                    other => batch.effects.push(other),
-                }
-            }
-        }
-        batch
-    }
-
-    fn pass(&self, when: When) {
-        pass(when, &self.milestones);
     }
 }
 

@@ -1,15 +1,16 @@
 use super::*;
 use crate::core::outbox::Outbox;
+use crate::election::Validity;
 use crate::fleet::sessions::Sessions;
 use crate::testing::job;
 use futures_util::future::BoxFuture;
-use muster_domain::effect::ToWorker;
-use muster_domain::id::ProviderId;
-use muster_domain::job::Job;
+use muster_domain::effect::{Documents, Effect, ToWorker, Write};
+use muster_domain::id::{JobId, ProviderId, Term};
 use muster_ucloud::v2021::words::Words;
 use std::sync::Mutex;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// A store whose commits end when the test says so.
 #[derive(Default)]
@@ -32,14 +33,19 @@ impl Scripted {
 }
 
 impl Store for Scripted {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<Job>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn load(&self, _: Term) -> BoxFuture<'_, Result<Documents, StoreError>> {
+        Box::pin(async { Ok(Documents::default()) })
+    }
+
+    fn batch_documents(&self) -> usize {
+        1024
     }
 
     fn commit(&self, _: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         let names = writes.iter().map(|write| match write {
             Write::Job(job) => job.spec.id.to_string(),
             Write::ForgetJob(job) => format!("-{job}"),
+            Write::Node(_) | Write::ForgetNode(_) => write.key().to_string(),
         });
         self.seen.lock().unwrap().push(names.collect());
         let gate = self.gate.lock().unwrap().pop_front();
@@ -60,6 +66,10 @@ struct Stage {
     task: JoinHandle<Result<(), StoreError>>,
 }
 
+fn leading() -> Leadership {
+    Leadership { term: 1, lost: CancellationToken::new(), validity: Validity::unbounded() }
+}
+
 fn stage() -> Stage {
     let store = Arc::new(Scripted::default());
     let (decisions, queue) = mpsc::channel(100);
@@ -67,7 +77,8 @@ fn stage() -> Stage {
     let words = Words { provider: ProviderId::new("example").unwrap() };
     let dispatch = Dispatch::new(Sessions::default(), Outbox::new(words), sender, Metrics::new());
     let lost = CancellationToken::new();
-    let task = tokio::spawn(run(store.clone(), 1, queue, dispatch, lost.clone(), Metrics::new()));
+    let leadership = Leadership { lost: lost.clone(), ..leading() };
+    let task = tokio::spawn(run(store.clone(), leadership, queue, dispatch, Metrics::new()));
     Stage { store, decisions, changes, lost, task }
 }
 
@@ -149,7 +160,7 @@ async fn a_worker_hears_only_of_what_is_durable() {
     let dispatch = Dispatch::new(sessions.clone(), Outbox::new(words), changes, Metrics::new());
     let mut worker = sessions.open().unwrap();
     let commit = store.expect();
-    tokio::spawn(run(store.clone(), 1, queue, dispatch, CancellationToken::new(), Metrics::new()));
+    tokio::spawn(run(store.clone(), leading(), queue, dispatch, Metrics::new()));
     let message = ToWorker::Heard { sent_at_ms: 5, term: 1 };
     let send = Effect::Send { session: worker.session, message: message.clone(), traceparent: None };
     decisions.send(decision(vec![write("1"), send])).await.unwrap();

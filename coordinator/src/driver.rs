@@ -1,14 +1,13 @@
 //! The only owner of the cluster's state: one async function chooses the next input, one sync function applies it.
 
-use crate::commit::Decision;
+use crate::commit::{Caller, Decision};
 use crate::handle::Input;
 use muster_domain::cluster::Cluster;
-use muster_domain::effect::{Effect, Reply};
+use muster_domain::effect::Effect;
 use muster_domain::event::Event;
-use muster_domain::id::RequestId;
 use muster_domain::time::Now;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Inputs taken from the queue at once. Between two such groups the clock is looked at.
@@ -34,9 +33,6 @@ pub struct Driver {
     decisions: mpsc::Sender<Decision>,
     clock: fn() -> Now,
 }
-
-/// Who waits for a reply, and where it goes.
-type Caller = Option<(RequestId, oneshot::Sender<Reply>)>;
 
 enum Next {
     Inputs,
@@ -104,7 +100,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn apply(&mut self, event: Event, caller: Caller) -> Result<(), CommitStopped> {
+    async fn apply(&mut self, event: Event, caller: Option<Caller>) -> Result<(), CommitStopped> {
         let effects = self.cluster.apply((self.clock)(), event);
         self.decide(Decision { effects, caller }).await
     }
@@ -122,7 +118,7 @@ mod tests {
     use super::*;
     use crate::handle::Handle;
     use crate::testing::{noon, settings, spec};
-    use muster_domain::effect::Write;
+    use muster_domain::effect::{Documents, Write};
     use std::sync::atomic::{AtomicU64, Ordering};
     use tokio::sync::broadcast;
     use tokio::task::JoinHandle;
@@ -138,7 +134,7 @@ mod tests {
         let (inputs, queue) = mpsc::channel(16);
         let (changes, _) = broadcast::channel(16);
         let (sender, decisions) = mpsc::channel(16);
-        let (cluster, owed) = Cluster::restore(settings(), 1, clock(), Vec::new());
+        let (cluster, owed) = Cluster::restore(settings(), 1, clock(), Documents::default());
         let stop = CancellationToken::new();
         let task = tokio::spawn(Driver::new(cluster, queue, sender, clock).run(owed, stop.clone()));
         Stage { handle: Handle::new(inputs, changes), decisions, stop, task }

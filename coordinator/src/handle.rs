@@ -5,8 +5,8 @@ use muster_domain::effect::Reply;
 use muster_domain::event::Event;
 use muster_domain::id::{JobId, RequestId};
 use muster_domain::time::Now;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// A question that only reads. It sees the state as last applied, which may be ahead of what is durable by one commit.
@@ -29,15 +29,15 @@ pub enum Input {
     Query(Question),
 }
 
-/// The driver has stopped, or is so far behind that its queue is full.
+/// There is no driver, since this coordinator does not lead; or it has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the coordinator is stopping or overloaded")]
+#[error("this coordinator does not lead, or is stopping")]
 pub struct NotAnswered;
 
-/// A sender to the driver. Cheap to clone.
+/// A sender to the driver of the present leadership, if there is one. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    inputs: mpsc::Sender<Input>,
+    inputs: Arc<RwLock<Option<mpsc::Sender<Input>>>>,
     changes: broadcast::Sender<JobId>,
     requests: Arc<AtomicU64>,
 }
@@ -46,7 +46,30 @@ impl Handle {
     /// A handle that feeds `inputs`; the driver publishes changed jobs on `changes`.
     #[must_use]
     pub fn new(inputs: mpsc::Sender<Input>, changes: broadcast::Sender<JobId>) -> Self {
-        Self { inputs, changes, requests: Arc::new(AtomicU64::new(1)) }
+        let handle = Self::vacant(changes);
+        handle.lead(inputs);
+        handle
+    }
+
+    /// A handle without a driver; every call is [`NotAnswered`].
+    #[must_use]
+    pub fn vacant(changes: broadcast::Sender<JobId>) -> Self {
+        Self { inputs: Arc::default(), changes, requests: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// From now on `inputs` is fed.
+    pub fn lead(&self, inputs: mpsc::Sender<Input>) {
+        *self.inputs.write().unwrap_or_else(PoisonError::into_inner) = Some(inputs);
+    }
+
+    /// There is no driver any more.
+    pub fn rest(&self) {
+        *self.inputs.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn send(&self, input: Input) -> Result<(), NotAnswered> {
+        let inputs = self.inputs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        inputs.ok_or(NotAnswered)?.send(input).await.map_err(|_| NotAnswered)
     }
 
     /// Sends a request and waits for its durable reply. Callers bound the wait themselves.
@@ -54,13 +77,13 @@ impl Handle {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let input = Input::Call { event: make(request), request, reply };
-        self.inputs.send(input).await.map_err(|_| NotAnswered)?;
+        self.send(input).await?;
         answer.await.map_err(|_| NotAnswered)
     }
 
     /// Says that something happened.
     pub async fn tell(&self, event: Event) -> Result<(), NotAnswered> {
-        self.inputs.send(Input::Event(event)).await.map_err(|_| NotAnswered)
+        self.send(Input::Event(event)).await
     }
 
     /// Asks something that only reads.
@@ -73,7 +96,7 @@ impl Handle {
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(ask(cluster, now));
         });
-        self.inputs.send(Input::Query(question)).await.map_err(|_| NotAnswered)?;
+        self.send(Input::Query(question)).await?;
         answer.await.map_err(|_| NotAnswered)
     }
 

@@ -9,8 +9,8 @@ use crate::core::delivery::{self, Courier};
 use crate::core::outbox::Outbox;
 use crate::dispatch::Dispatch;
 use crate::driver::{CommitStopped, Driver, QUEUED_DECISIONS, QUEUED_INPUTS};
-use crate::election::Election;
 use crate::election::embedded::SoleLeader;
+use crate::election::{Election, Identity};
 use crate::fleet::logs::LogRelay;
 use crate::fleet::service::{self, Fleet};
 use crate::fleet::sessions::Sessions;
@@ -136,9 +136,16 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
     let store = tokio::task::spawn_blocking(move || Embedded::open(&path))
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))??;
-    let leadership = SoleLeader::new(store.clone()).campaign().await?;
-    let documents = store.load().await?;
-    tracing::info!(term = leadership.term, jobs = documents.len(), store = %config.store.path.display(), "leading");
+    let identity = Identity {
+        name: config.cluster.name.clone(),
+        http: listeners.addresses.http.to_string(),
+        operator: listeners.addresses.operator.to_string(),
+        fleet: format!("http://{}", listeners.addresses.fleet),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let leadership = SoleLeader::new(store.clone(), identity).campaign().await?;
+    let documents = store.load(leadership.term).await?;
+    tracing::info!(term = leadership.term, jobs = documents.jobs.len(), store = %config.store.path.display(), "leading");
 
     let (inputs, queue) = mpsc::channel(QUEUED_INPUTS);
     let (changes, _) = broadcast::channel(QUEUED_CHANGES);
@@ -148,14 +155,7 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
     let (cluster, owed) = Cluster::restore(settings, leadership.term, now(), documents);
 
     let dispatch = Dispatch::new(sessions.clone(), outbox.clone(), changes, metrics.clone());
-    let committing = commit::run(
-        Arc::new(store.clone()),
-        leadership.term,
-        decided,
-        dispatch,
-        leadership.lost.clone(),
-        metrics.clone(),
-    );
+    let committing = commit::run(Arc::new(store.clone()), leadership.clone(), decided, dispatch, metrics.clone());
     let driver = Driver::new(cluster, queue, decisions, now);
     let stop = inner.stop_token().clone();
     inner.spawn(TaskKind::essential("driver"), drive(driver, owed, committing, store, stop.clone()));

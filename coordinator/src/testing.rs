@@ -1,7 +1,7 @@
 //! What tests of several modules share.
 
 use muster_domain::cluster::{Cluster, Settings};
-use muster_domain::effect::{Effect, Write};
+use muster_domain::effect::{Documents, Effect, Write};
 use muster_domain::event::Event;
 use muster_domain::id::{ClusterName, JobId, ProviderId};
 use muster_domain::job::Job;
@@ -58,7 +58,7 @@ pub(crate) fn noon() -> Now {
 
 /// The document of a job that was just accepted.
 pub(crate) fn job(id: &str) -> Job {
-    let (mut cluster, _) = Cluster::restore(settings(), 1, noon(), Vec::new());
+    let (mut cluster, _) = Cluster::restore(settings(), 1, noon(), Documents::default());
     let effects = cluster.apply(noon(), Event::Create { request: 1, jobs: vec![spec(id)] });
     let written = effects.into_iter().find_map(|effect| match effect {
         Effect::Write { write: Write::Job(job), .. } => Some(*job),

@@ -1,10 +1,12 @@
 //! What the outside will see. The shell performs effects in order, and none before the writes ahead of it are durable.
 
 use crate::accounting::Charge;
-use crate::id::{JobId, RequestId, SessionId, Term};
+use crate::id::{JobId, NodeName, RequestId, SessionId, Term};
 use crate::job::Job;
+use crate::node::NodeRecord;
 use crate::outbox::Notice;
 use crate::rank::Command;
+use std::fmt;
 
 /// Why a request was refused. The edge maps the kind to a status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,33 @@ pub enum ToWorker {
     },
 }
 
+/// Names one document of the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DocumentKey {
+    /// A job's.
+    Job(JobId),
+    /// A node's.
+    Node(NodeName),
+}
+
+impl fmt::Display for DocumentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(job) => write!(f, "jobs/{job}"),
+            Self::Node(node) => write!(f, "nodes/{node}"),
+        }
+    }
+}
+
+/// Everything a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Documents {
+    /// In any order.
+    pub jobs: Vec<Job>,
+    /// In any order.
+    pub nodes: Vec<NodeRecord>,
+}
+
 /// A durable change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -65,6 +94,38 @@ pub enum Write {
     Job(Box<Job>),
     /// The job's retention is over.
     ForgetJob(JobId),
+    /// Put the node's document.
+    Node(Box<NodeRecord>),
+    /// An operator says that the node is gone for good.
+    ForgetNode(NodeName),
+}
+
+impl Write {
+    /// The document this is about.
+    #[must_use]
+    pub fn key(&self) -> DocumentKey {
+        match self {
+            Self::Job(job) => DocumentKey::Job(job.spec.id.clone()),
+            Self::ForgetJob(job) => DocumentKey::Job(job.clone()),
+            Self::Node(node) => DocumentKey::Node(node.name.clone()),
+            Self::ForgetNode(node) => DocumentKey::Node(node.clone()),
+        }
+    }
+
+    /// Whether the document is removed.
+    #[must_use]
+    pub fn removes(&self) -> bool {
+        matches!(self, Self::ForgetJob(_) | Self::ForgetNode(_))
+    }
+
+    /// Whether nothing holds room after it: such writes come before those that may take the room.
+    #[must_use]
+    pub fn gives_room(&self) -> bool {
+        match self {
+            Self::Job(job) => !job.life.holds_room(),
+            Self::ForgetJob(_) | Self::Node(_) | Self::ForgetNode(_) => true,
+        }
+    }
 }
 
 /// A step of a job's road that has just been written; names the crash points of reliability B.3.

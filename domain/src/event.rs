@@ -110,6 +110,13 @@ pub enum Event {
         /// The answer.
         answer: ChargeAnswer,
     },
+    /// The store was measured.
+    StoreSpace {
+        /// Bytes its file takes.
+        used_bytes: u64,
+        /// Bytes it may take.
+        budget_bytes: u64,
+    },
     /// Time passed: [`crate::cluster::Cluster::next_wakeup`] was reached.
     Tick,
 }

@@ -1,6 +1,7 @@
 //! How a document looks at rest: JSON inside an envelope that names its version.
 
 use muster_domain::job::Job;
+use muster_domain::node::NodeRecord;
 use serde::{Deserialize, Serialize};
 
 /// The version this program writes. Readers accept every version up to it.
@@ -18,9 +19,15 @@ pub enum BadDocument {
 }
 
 #[derive(Serialize)]
-struct Outgoing<'a> {
+struct OutgoingJob<'a> {
     v: u32,
     job: &'a Job,
+}
+
+#[derive(Serialize)]
+struct OutgoingNode<'a> {
+    v: u32,
+    node: &'a NodeRecord,
 }
 
 /// The version alone, read first: a newer document may not parse as ours.
@@ -30,21 +37,40 @@ struct Envelope {
 }
 
 #[derive(Deserialize)]
-struct Incoming {
+struct IncomingJob {
     job: Job,
 }
 
-/// A document's bytes.
-pub fn encode(job: &Job) -> Result<Vec<u8>, BadDocument> {
-    Ok(serde_json::to_vec(&Outgoing { v: VERSION, job })?)
+#[derive(Deserialize)]
+struct IncomingNode {
+    node: NodeRecord,
 }
 
-/// The document in these bytes.
+/// The bytes of a job's document.
+pub fn encode(job: &Job) -> Result<Vec<u8>, BadDocument> {
+    Ok(serde_json::to_vec(&OutgoingJob { v: VERSION, job })?)
+}
+
+/// The bytes of a node's document.
+pub fn encode_node(node: &NodeRecord) -> Result<Vec<u8>, BadDocument> {
+    Ok(serde_json::to_vec(&OutgoingNode { v: VERSION, node })?)
+}
+
+/// The job's document in these bytes.
 pub fn decode(bytes: &[u8]) -> Result<Job, BadDocument> {
-    let Envelope { v } = serde_json::from_slice(bytes)?;
-    if v > VERSION {
-        return Err(BadDocument::Newer(v));
-    }
-    let Incoming { job } = serde_json::from_slice(bytes)?;
+    known_version(bytes)?;
+    let IncomingJob { job } = serde_json::from_slice(bytes)?;
     Ok(job)
+}
+
+/// The node's document in these bytes.
+pub fn decode_node(bytes: &[u8]) -> Result<NodeRecord, BadDocument> {
+    known_version(bytes)?;
+    let IncomingNode { node } = serde_json::from_slice(bytes)?;
+    Ok(node)
+}
+
+fn known_version(bytes: &[u8]) -> Result<(), BadDocument> {
+    let Envelope { v } = serde_json::from_slice(bytes)?;
+    if v > VERSION { Err(BadDocument::Newer(v)) } else { Ok(()) }
 }

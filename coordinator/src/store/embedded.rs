@@ -7,9 +7,8 @@
 use super::document::{self, BadDocument};
 use super::{Store, StoreError};
 use futures_util::future::BoxFuture;
-use muster_domain::effect::Write;
+use muster_domain::effect::{Documents, Write};
 use muster_domain::id::Term;
-use muster_domain::job::Job;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
+const NODES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("nodes");
 const SCHEMA_KEY: &str = "schema_version";
 const TERM_KEY: &str = "term";
 /// The layout of the file. A file of a later layout is refused.
 const SCHEMA: u64 = 1;
+/// Documents of one transaction: fewer would wait for the disk more often, more would keep the first ones waiting.
+const BATCH_DOCUMENTS: usize = 1024;
 /// redb's page cache. The brain holds every document in memory, so the cache only serves writing.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -55,7 +57,7 @@ pub enum OpenError {
 }
 
 enum Request {
-    Load(oneshot::Sender<Result<Vec<Job>, StoreError>>),
+    Load(oneshot::Sender<Result<Documents, StoreError>>),
     NextTerm(oneshot::Sender<Result<Term, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
     Commit { term: Term, writes: Vec<Write>, done: oneshot::Sender<Result<(), StoreError>> },
@@ -117,18 +119,22 @@ impl Embedded {
         answer.map_err(|error| match error {
             StoreError::Failed(why) => StoreError::Failed(format!("store {}: {why}", self.path.display())),
             StoreError::Unknown(why) => StoreError::Unknown(format!("store {}: {why}", self.path.display())),
-            StoreError::Fenced { .. } => error,
+            StoreError::Fenced { .. } | StoreError::Conflict(_) => error,
         })
     }
 }
 
 impl Store for Embedded {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<Job>, StoreError>> {
+    fn load(&self, _term: Term) -> BoxFuture<'_, Result<Documents, StoreError>> {
         Box::pin(self.ask(Request::Load))
     }
 
     fn commit(&self, term: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(move |done| Request::Commit { term, writes, done }))
+    }
+
+    fn batch_documents(&self) -> usize {
+        BATCH_DOCUMENTS
     }
 }
 
@@ -151,6 +157,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
         return Ok(found);
     }
     transaction.open_table(JOBS)?;
+    transaction.open_table(NODES)?;
     transaction.commit()?;
     Ok(found)
 }
@@ -172,9 +179,21 @@ fn serve(database: Database, mut queue: mpsc::Receiver<Request>) {
     }
 }
 
-fn load(database: &Database) -> Result<Vec<Job>, StoreError> {
+fn load(database: &Database) -> Result<Documents, StoreError> {
+    Ok(Documents {
+        jobs: rows(database, JOBS, "job", document::decode)?,
+        nodes: rows(database, NODES, "node", document::decode_node)?,
+    })
+}
+
+fn rows<T>(
+    database: &Database,
+    table: TableDefinition<'_, &str, &[u8]>,
+    what: &str,
+    decode: fn(&[u8]) -> Result<T, BadDocument>,
+) -> Result<Vec<T>, StoreError> {
     let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        let table = database.begin_read()?.open_table(JOBS)?;
+        let table = database.begin_read()?.open_table(table)?;
         let mut rows = Vec::new();
         for row in table.iter()? {
             let (key, value) = row?;
@@ -182,12 +201,10 @@ fn load(database: &Database) -> Result<Vec<Job>, StoreError> {
         }
         Ok(rows)
     };
-    let rows = read().map_err(failed)?;
-    rows.into_iter()
-        .map(|(key, bytes)| {
-            document::decode(&bytes).map_err(|error| StoreError::Failed(format!("document of job {key}: {error}")))
-        })
-        .collect()
+    let decoded = read().map_err(failed)?.into_iter().map(|(key, bytes)| {
+        decode(&bytes).map_err(|error| StoreError::Failed(format!("document of {what} {key}: {error}")))
+    });
+    decoded.collect()
 }
 
 fn next_term(database: &Database) -> Result<Term, redb::Error> {
@@ -203,11 +220,13 @@ fn next_term(database: &Database) -> Result<Term, redb::Error> {
 }
 
 fn commit(database: &Database, term: Term, writes: &[Write]) -> Result<(), StoreError> {
-    let encoded: Vec<(&str, Option<Vec<u8>>)> = writes
+    let encoded: Vec<Change<'_>> = writes
         .iter()
         .map(|write| match write {
-            Write::Job(job) => Ok((job.spec.id.as_str(), Some(document::encode(job)?))),
-            Write::ForgetJob(id) => Ok((id.as_str(), None)),
+            Write::Job(job) => Ok((true, job.spec.id.as_str(), Some(document::encode(job)?))),
+            Write::ForgetJob(id) => Ok((true, id.as_str(), None)),
+            Write::Node(node) => Ok((false, node.name.as_str(), Some(document::encode_node(node)?))),
+            Write::ForgetNode(name) => Ok((false, name.as_str(), None)),
         })
         .collect::<Result<_, BadDocument>>()
         .map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -220,19 +239,19 @@ fn commit(database: &Database, term: Term, writes: &[Write]) -> Result<(), Store
     transaction.commit().map_err(|error| StoreError::Unknown(words_of(error.into())))
 }
 
+/// Whether it is a job's row (else a node's), its key and its new content; `None` removes it.
+type Change<'a> = (bool, &'a str, Option<Vec<u8>>);
+
 /// Applies the changes if the file holds `term`; returns the term it holds.
-fn change(
-    transaction: &redb::WriteTransaction,
-    term: Term,
-    changes: &[(&str, Option<Vec<u8>>)],
-) -> Result<Term, redb::Error> {
+fn change(transaction: &redb::WriteTransaction, term: Term, changes: &[Change<'_>]) -> Result<Term, redb::Error> {
     let held = transaction.open_table(META)?.get(TERM_KEY)?.map_or(0, |value| value.value());
     if held == term {
-        let mut jobs = transaction.open_table(JOBS)?;
-        for (key, bytes) in changes {
+        let (mut jobs, mut nodes) = (transaction.open_table(JOBS)?, transaction.open_table(NODES)?);
+        for (is_job, key, bytes) in changes {
+            let rows = if *is_job { &mut jobs } else { &mut nodes };
             match bytes {
-                Some(bytes) => jobs.insert(*key, bytes.as_slice())?,
-                None => jobs.remove(*key)?,
+                Some(bytes) => rows.insert(*key, bytes.as_slice())?,
+                None => rows.remove(*key)?,
             };
         }
     }

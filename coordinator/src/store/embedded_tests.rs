@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::job;
 
-fn ids(jobs: &[Job]) -> Vec<&str> {
+fn ids(jobs: &[muster_domain::job::Job]) -> Vec<&str> {
     jobs.iter().map(|job| job.spec.id.as_str()).collect()
 }
 
@@ -16,13 +16,13 @@ async fn what_is_committed_is_there_after_a_restart() {
     let store = Embedded::open(&path).unwrap();
     let term = store.next_term().await.unwrap();
     assert_eq!(term, 1);
-    assert!(store.load().await.unwrap().is_empty());
+    assert!(store.load(0).await.unwrap().jobs.is_empty());
     store.commit(term, vec![put("1"), put("2"), put("3")]).await.unwrap();
     store.commit(term, vec![Write::ForgetJob(job("2").spec.id), put("4")]).await.unwrap();
     store.close().await.unwrap();
     let store = Embedded::open(&path).unwrap();
     assert_eq!(store.next_term().await.unwrap(), 2);
-    let jobs = store.load().await.unwrap();
+    let jobs = store.load(2).await.unwrap().jobs;
     assert_eq!(ids(&jobs), ["1", "3", "4"]);
     assert_eq!(jobs[0], job("1"));
 }
@@ -35,7 +35,7 @@ async fn an_older_term_writes_nothing() {
     let new = store.next_term().await.unwrap();
     let refused = store.commit(old, vec![put("1")]).await.unwrap_err();
     assert_eq!(refused, StoreError::Fenced { held: new, ours: old });
-    assert!(store.load().await.unwrap().is_empty());
+    assert!(store.load(0).await.unwrap().jobs.is_empty());
     store.commit(new, vec![put("1")]).await.unwrap();
 }
 
@@ -82,7 +82,7 @@ async fn a_thousand_documents_are_one_batch() {
     let term = store.next_term().await.unwrap();
     let writes = (0..1000).map(|number| put(&format!("{number:04}"))).collect();
     store.commit(term, writes).await.unwrap();
-    assert_eq!(store.load().await.unwrap().len(), 1000);
+    assert_eq!(store.load(1).await.unwrap().jobs.len(), 1000);
 }
 
 #[test]

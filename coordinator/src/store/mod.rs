@@ -4,9 +4,8 @@ pub mod document;
 pub mod embedded;
 
 use futures_util::future::BoxFuture;
-use muster_domain::effect::Write;
+use muster_domain::effect::{Documents, Write};
 use muster_domain::id::Term;
-use muster_domain::job::Job;
 
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,17 +21,23 @@ pub enum StoreError {
     /// Nothing was written.
     #[error("{0}")]
     Failed(String),
-    /// It may have been written or not. To be resolved by a further conditional write, never by waiting.
+    /// It may have been written or not, and leadership ended before a further conditional write could tell.
     #[error("{0}")]
     Unknown(String),
+    /// Somebody who does not lead wrote a document. Nothing was written; a person must look.
+    #[error("{0} was written by somebody who does not lead; nothing but coordinators may write under this prefix")]
+    Conflict(String),
 }
 
 /// A store of documents. Object-safe.
 pub trait Store: Send + Sync + 'static {
-    /// Every document. Called once, by a new leader, before its first commit.
-    fn load(&self) -> BoxFuture<'_, Result<Vec<Job>, StoreError>>;
+    /// Every document, listed anew. Called once in each leadership, before its first commit.
+    fn load(&self, term: Term) -> BoxFuture<'_, Result<Documents, StoreError>>;
 
     /// Writes all or nothing, and only while the store holds `term`. Resolves when the writes are durable. The
     /// caller has at most one commit under way and names each document once.
     fn commit(&self, term: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// After how many documents a batch takes no further decision.
+    fn batch_documents(&self) -> usize;
 }

@@ -11,6 +11,9 @@ use crate::outbox::Notice;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Shares of the store's budget, in percent: where operators are told, and where new jobs are refused.
+const STORE_ALARM_PERCENT: u64 = 60;
+const STORE_FULL_PERCENT: u64 = 80;
 /// Jobs that have not ended: beyond this, creates are asked to come again (I12).
 const MOST_OPEN_JOBS: usize = 100_000;
 /// Extensions of one job: each leaves a notice in its document (I12).
@@ -41,6 +44,10 @@ impl Cluster {
                 }
             }
         }
+        if self.store_is_full && !fresh.is_empty() {
+            let why = "the provider's store is nearly full; its operator has been told, try again later".to_owned();
+            return self.reply(request, Err(Refusal { kind: RefusalKind::Unavailable, why }));
+        }
         if self.queue.len() + self.holding.len() + fresh.len() > MOST_OPEN_JOBS {
             let why = format!("more than {MOST_OPEN_JOBS} jobs are open; try again when some have ended");
             return self.reply(request, Err(Refusal { kind: RefusalKind::Unavailable, why }));
@@ -53,6 +60,21 @@ impl Cluster {
             self.save(&id, Milestone::Accepted);
         }
         self.reply(request, Ok(()));
+    }
+
+    /// What is accepted must stay writable to its end: before the store is full, nothing new is accepted (reliability B.5).
+    pub(super) fn on_store_space(&mut self, used_bytes: u64, budget_bytes: u64) {
+        let share = |percent: u64| used_bytes >= budget_bytes / 100 * percent;
+        self.store_is_full = share(STORE_FULL_PERCENT);
+        if share(STORE_ALARM_PERCENT) {
+            let what = if self.store_is_full { "new jobs are refused" } else { "new jobs are refused at 80 %" };
+            self.alarm(format!(
+                "the store takes {} MiB of the {} MiB it may take, {what}; compact and defragment it, or raise its quota \
+                 and the budget",
+                used_bytes >> 20,
+                budget_bytes >> 20
+            ));
+        }
     }
 
     /// Takes a document into the indexes, whether it is new or restored.

@@ -20,10 +20,10 @@ mod views;
 pub use settings::{JobLocation, RankLocation, Settings, Utilization, Wording};
 
 use crate::brake::Brake;
-use crate::effect::{Effect, Milestone, Reply, Write};
+use crate::effect::{DocumentKey, Documents, Effect, Milestone, Reply, Write};
 use crate::event::Event;
 use crate::id::{JobId, NodeName, RequestId, SessionId, Term};
-use crate::job::Job;
+use crate::node::NodeRecord;
 use crate::time::{Moment, Now};
 use nodes::Node;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +50,8 @@ pub struct Cluster {
     /// Jobs that wait for room, by order of acceptance.
     queue: BTreeMap<u64, JobId>,
     nodes: BTreeMap<NodeName, Node>,
+    /// The nodes' documents.
+    records: BTreeMap<NodeName, NodeRecord>,
     sessions: BTreeMap<SessionId, NodeName>,
     next_sequence: u64,
     /// Jobs that hold room, and those of them that every rank runs in.
@@ -67,15 +69,17 @@ pub struct Cluster {
     orphans: Brake,
     strangers: core::Strangers,
     alarms: VecDeque<(Moment, String)>,
+    /// Whether the store is so full that no new job is taken.
+    store_is_full: bool,
     // Of the event that is being applied:
-    writes: BTreeMap<JobId, Vec<Milestone>>,
+    writes: BTreeMap<DocumentKey, Vec<Milestone>>,
     effects: Vec<Effect>,
 }
 
 impl Cluster {
     /// A leader's cluster: `documents` is everything the store holds. The effects are what is owed at once.
     #[must_use]
-    pub fn restore(settings: Settings, term: Term, now: Now, documents: Vec<Job>) -> (Self, Vec<Effect>) {
+    pub fn restore(settings: Settings, term: Term, now: Now, documents: Documents) -> (Self, Vec<Effect>) {
         let mut cluster = Self {
             settings,
             term,
@@ -86,6 +90,7 @@ impl Cluster {
             jobs: BTreeMap::new(),
             queue: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            records: documents.nodes.into_iter().map(|record| (record.name.clone(), record)).collect(),
             sessions: BTreeMap::new(),
             next_sequence: 1,
             holding: BTreeSet::new(),
@@ -99,11 +104,12 @@ impl Cluster {
             orphans: Brake::default(),
             strangers: core::Strangers::default(),
             alarms: VecDeque::new(),
+            store_is_full: false,
             writes: BTreeMap::new(),
             effects: Vec::new(),
         };
-        let ids: Vec<JobId> = documents.iter().map(|job| job.spec.id.clone()).collect();
-        for job in documents {
+        let ids: Vec<JobId> = documents.jobs.iter().map(|job| job.spec.id.clone()).collect();
+        for job in documents.jobs {
             cluster.next_sequence = cluster.next_sequence.max(job.sequence + 1);
             cluster.adopt(now, job);
         }
@@ -130,6 +136,7 @@ impl Cluster {
             Event::WorkerGone { session } => self.on_gone(now, session),
             Event::Told { job, number, delivery } => self.on_told(now, &job, number, delivery),
             Event::Charged { job, window, answer } => self.on_charged(now, &job, window, answer),
+            Event::StoreSpace { used_bytes, budget_bytes } => self.on_store_space(used_bytes, budget_bytes),
             Event::Tick => {}
         }
         self.finish(now)
@@ -160,10 +167,16 @@ impl Cluster {
             self.place(now);
         }
         let mut effects = Vec::with_capacity(self.writes.len() + self.effects.len());
-        for (id, milestones) in std::mem::take(&mut self.writes) {
-            let write = match self.jobs.get(&id) {
-                Some(tracked) => Write::Job(Box::new(tracked.job.clone())),
-                None => Write::ForgetJob(id),
+        for (key, milestones) in std::mem::take(&mut self.writes) {
+            let write = match key {
+                DocumentKey::Job(id) => match self.jobs.get(&id) {
+                    Some(tracked) => Write::Job(Box::new(tracked.job.clone())),
+                    None => Write::ForgetJob(id),
+                },
+                DocumentKey::Node(name) => match self.records.get(&name) {
+                    Some(record) => Write::Node(Box::new(record.clone())),
+                    None => Write::ForgetNode(name),
+                },
             };
             effects.push(Effect::Write { write, milestones });
         }
@@ -194,7 +207,7 @@ impl Cluster {
             {
                 self.give_room(&tracked.job);
             }
-            self.writes.insert(id, vec![Milestone::Other]);
+            self.writes.insert(DocumentKey::Job(id), vec![Milestone::Other]);
         }
         let next = self.retention.first().map(|(wall_ms, _)| wall_ms.saturating_sub(now.wall_ms));
         self.retention_at = next.map(|wait_ms| now.moment.plus_ms(wait_ms.clamp(1_000, 3_600_000)));
@@ -202,7 +215,7 @@ impl Cluster {
 
     /// Marks a job's document for writing, and names the step that this is.
     fn save(&mut self, id: &JobId, milestone: Milestone) {
-        self.writes.entry(id.clone()).or_default().push(milestone);
+        self.writes.entry(DocumentKey::Job(id.clone())).or_default().push(milestone);
         if milestone != Milestone::Acknowledged {
             self.effects.push(Effect::Changed { job: id.clone() });
         }

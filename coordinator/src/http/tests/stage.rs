@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use muster_domain::cluster::Cluster;
-use muster_domain::effect::{Effect, Refusal, RefusalKind};
+use muster_domain::effect::{Documents, Effect, Refusal, RefusalKind};
 use muster_domain::event::Event;
 use muster_domain::id::ProviderId;
 use muster_domain::product::{Period, Product};
@@ -82,7 +82,7 @@ pub(crate) fn driver(mood: Mood) -> (Handle, Arc<Mutex<Vec<Event>>>) {
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let (handle, seen) = (Handle::new(inputs, changes.clone()), Arc::clone(&events));
     tokio::spawn(async move {
-        let (mut cluster, _) = Cluster::restore(settings(), 7, noon(), Vec::new());
+        let (mut cluster, _) = Cluster::restore(settings(), 7, noon(), Documents::default());
         let mut unanswered = Vec::new();
         while mood != Mood::Gone
             && let Some(input) = queue.recv().await

@@ -15,7 +15,7 @@ use crate::event::{ChargeAnswer, Delivery};
 use crate::id::{ClusterName, ProviderId, RankKey};
 use crate::invariants::{check_change, check_cluster};
 use crate::job::spec::{ContainerSpec, JobSpec, Owner, Price};
-use crate::job::{EndCause, Life};
+use crate::job::{EndCause, Job, Life};
 use crate::outbox::Notice;
 use crate::product::{Period, ProductRef};
 use crate::rank::{Command, RankEnd};
@@ -108,7 +108,7 @@ enum Delivered {
 
 impl World {
     pub(super) fn new(workers: &[(&str, u32)]) -> Self {
-        let (cluster, effects) = Cluster::restore(settings(), 1, Now::default(), vec![]);
+        let (cluster, effects) = Cluster::restore(settings(), 1, Now::default(), Documents::default());
         assert_eq!(effects, vec![]);
         let mut world = Self {
             cluster,
@@ -202,6 +202,7 @@ impl World {
                     assert_eq!(check_change(self.store.get(&job.spec.id), &job), vec![]);
                     self.store.insert(job.spec.id.clone(), *job);
                 }
+                Effect::Write { write: Write::Node(_) | Write::ForgetNode(_), .. } => {}
                 Effect::Write { write: Write::ForgetJob(job), .. } => {
                     self.store.remove(&job);
                 }
@@ -330,7 +331,7 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.term += 1;
         self.unanswered.clear();
-        let documents = self.store.values().cloned().collect();
+        let documents = Documents { jobs: self.store.values().cloned().collect(), ..Documents::default() };
         let (cluster, effects) = Cluster::restore(settings(), self.term, self.now(), documents);
         self.cluster = cluster;
         self.perform_all(effects);
