@@ -5,6 +5,7 @@
 //! sent only when it is sealed; from then on its amount never changes (I6). At the end the whole periods that are left
 //! are sealed as the last window. What is owed is two counters, `sealed` and `acked`: there is no queue to lose.
 
+use crate::guard::{self, Guard};
 use crate::id::JobId;
 use crate::job::spec::{JobSpec, Price};
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,8 @@ impl Account {
     /// The oldest sealed charge that Core has not acknowledged.
     #[must_use]
     pub fn owed(&self, spec: &JobSpec) -> Option<Charge> {
-        (!self.void && self.acked < self.sealed).then(|| self.charge(spec, self.acked))
+        let sealed = self.acked < self.sealed || (!guard::stands(Guard::SealFirst) && self.evidence_ms > 0);
+        (!self.void && sealed).then(|| self.charge(spec, self.acked))
     }
 
     /// Every sealed charge, in order.
@@ -91,10 +93,11 @@ impl Account {
     fn charge(&self, spec: &JobSpec, window: u32) -> Charge {
         let last = window + 1 == self.sealed;
         let periods = self.last_periods.filter(|_| last).unwrap_or(spec.price.window_periods.max(1));
+        let more = if guard::stands(Guard::FixedAmount) { 0 } else { self.sealed - window - 1 };
         Charge {
             job: spec.id.clone(),
             window,
-            periods,
+            periods: periods + more,
             units_per_period: spec.price.units_per_period,
             ranks: spec.replicas,
         }

@@ -1,6 +1,7 @@
 //! What can happen to a cluster.
 
-use crate::id::{JobId, RequestId, SessionId};
+use crate::brake::Verdict;
+use crate::id::{JobId, NodeName, RequestId, SessionId};
 use crate::job::spec::JobSpec;
 use crate::worker::{Hello, Report};
 
@@ -116,6 +117,47 @@ pub enum Event {
         used_bytes: u64,
         /// Bytes it may take.
         budget_bytes: u64,
+    },
+    /// An operator takes a node out of the choice; what is on it goes on. Also takes back a drain.
+    Cordon {
+        /// Who waits.
+        request: RequestId,
+        /// The node.
+        node: NodeName,
+    },
+    /// An operator empties a node. What does not run yet is placed elsewhere at once; what runs ends by itself or at the
+    /// deadline.
+    Drain {
+        /// Who waits.
+        request: RequestId,
+        /// The node.
+        node: NodeName,
+        /// Milliseconds from now until what still runs there is ended; `None`: never. Replaces an earlier deadline if it
+        /// is another one; the same order given again changes nothing.
+        deadline_ms: Option<u64>,
+    },
+    /// An operator gives a node back.
+    Uncordon {
+        /// Who waits.
+        request: RequestId,
+        /// The node.
+        node: NodeName,
+    },
+    /// An operator says that a node is gone for good. Ranks of ended jobs on it count as removed (I7: "a machine declared
+    /// gone"); refused while it is connected or a job that has not ended is placed on it.
+    ForgetNode {
+        /// Who waits.
+        request: RequestId,
+        /// The node.
+        node: NodeName,
+    },
+    /// An operator has looked at verdicts that the brake holds back (I11): they may act for the next five minutes. Not
+    /// durable: a new leader starts with brakes of its own.
+    ReleaseBrake {
+        /// Who waits.
+        request: RequestId,
+        /// Which brake; `None`: all.
+        verdict: Option<Verdict>,
     },
     /// Time passed: [`crate::cluster::Cluster::next_wakeup`] was reached.
     Tick,

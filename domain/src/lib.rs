@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod commit;
 pub mod effect;
 pub mod event;
+pub mod guard;
 pub mod id;
 pub mod invariants;
 pub mod job;

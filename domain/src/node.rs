@@ -2,6 +2,7 @@
 
 use crate::id::NodeName;
 use crate::resources::Resources;
+use crate::worker::Hello;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,4 +48,23 @@ pub struct NodeRecord {
     pub engine_version: String,
     /// The worker's version, for people.
     pub version: String,
+}
+
+impl NodeRecord {
+    /// What a hello says about its node, beside what operators decided.
+    #[must_use]
+    pub fn new(hello: &Hello, admission: Admission) -> Self {
+        Self {
+            name: hello.node.clone(),
+            admission,
+            boot_id: hello.boot_id.clone(),
+            capacity: hello.capacity,
+            categories: hello.categories.clone(),
+            labels: hello.labels.clone(),
+            network_zone: hello.network_zone.clone(),
+            engine: hello.engine.clone(),
+            engine_version: hello.engine_version.clone(),
+            version: hello.version.clone(),
+        }
+    }
 }

@@ -30,6 +30,48 @@ pub struct ClusterView {
     pub owed_to_core: usize,
     /// What an operator should look at, in words; empty when all is well.
     pub alarms: Vec<String>,
+    /// The brakes on automatic verdicts (I11).
+    #[serde(default)]
+    pub brakes: Vec<BrakeView>,
+    /// Who leads, as far as the coordinator that was asked knows.
+    #[serde(default)]
+    pub leader: Option<LeaderView>,
+    /// The role of the coordinator that was asked: `leader` or `follower`.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// The brake on one kind of automatic verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeView {
+    /// `lost`, `orphan`, `no_credit` or `drain`.
+    pub verdict: String,
+    /// Whether it holds verdicts back now.
+    pub held: bool,
+    /// Verdicts that may act in five minutes, by the present number of jobs.
+    pub allowed: usize,
+    /// Verdicts that acted in the last five minutes.
+    pub used: usize,
+    /// Jobs whose verdict waits.
+    pub waiting: usize,
+    /// For how many milliseconds more an operator's release lasts, if there is one.
+    #[serde(default)]
+    pub released_for_ms: Option<u64>,
+}
+
+/// The coordinator that leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderView {
+    /// Its name.
+    pub name: String,
+    /// Where its operator listener is.
+    pub operator: String,
+    /// Where it takes UCloud's calls.
+    pub http: String,
+    /// Where it takes workers.
+    pub fleet: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// One line of `GET /v1/nodes`.
@@ -39,6 +81,12 @@ pub struct NodeView {
     pub name: String,
     /// `online`, `offline` or `degraded` (its engine does not answer).
     pub state: String,
+    /// `schedulable`, `cordoned`, `draining` or `drained` (it is draining, and nothing is placed on it any more).
+    #[serde(default = "schedulable")]
+    pub admission: String,
+    /// Milliseconds until what still runs on a draining node is ended; `None` without a deadline.
+    #[serde(default)]
+    pub drain_ends_in_ms: Option<u64>,
     /// Milliseconds since the last heartbeat; `None` if it was never heard in this term.
     pub heard_ms_ago: Option<u64>,
     /// Engine and version.
@@ -67,6 +115,11 @@ pub struct NodeView {
     pub ranks: Vec<String>,
     /// Containers with our labels that no job here accounts for. They are left alone; an operator decides.
     pub unknown_ranks: Vec<String>,
+}
+
+/// What a coordinator means that does not know admissions.
+fn schedulable() -> String {
+    "schedulable".to_owned()
 }
 
 /// One line of `GET /v1/jobs`.

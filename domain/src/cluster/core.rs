@@ -2,9 +2,10 @@
 
 use super::Cluster;
 use super::track::Denied;
-use crate::brake::bound;
+use crate::brake::{Verdict, bound};
 use crate::effect::{Effect, Milestone};
 use crate::event::{ChargeAnswer, Delivery};
+use crate::guard::{self, Guard};
 use crate::id::JobId;
 use crate::job::{EndCause, Life};
 use crate::time::{Moment, Now};
@@ -23,6 +24,8 @@ const TAKE_OVER_MS: u64 = 120_000;
 const SECOND_ROUND_MS: u64 = 60_000;
 /// A first round is remembered for this time; Core asks about each job every 5 minutes or so.
 const STRANGER_FOR_MS: u64 = 900_000;
+/// A leader that was called absent although it lives stops within its lease's time to live, which is less than this.
+const CERTAIN_AFTER_MS: u64 = 10_000;
 /// Most unknown jobs that are remembered between two rounds (I12).
 const MOST_STRANGERS: usize = 10_000;
 
@@ -30,6 +33,8 @@ const MOST_STRANGERS: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     first_asked: BTreeMap<JobId, Moment>,
+    /// Those that are called unknown at this moment, unless they are known by then.
+    disowned: BTreeMap<JobId, Moment>,
 }
 
 impl Cluster {
@@ -55,11 +60,14 @@ impl Cluster {
         // A charge costs money at Core: only for a job that Core has shown to know (reliability B.3, "orphan").
         if tracked.charging.is_none()
             && due(tracked.charge_after)
-            && tracked.job.told > 0
+            && (tracked.job.told > 0 || !guard::stands(Guard::KnownJobsPay))
             && let Some(charge) = tracked.job.account.owed(&tracked.job.spec)
         {
             tracked.charging = Some(charge.window);
             tracked.charge_after = None;
+            let acked =
+                if guard::stands(Guard::AckAfterAnswer) { tracked.job.account.acked } else { charge.window + 1 };
+            tracked.job.account.acked = acked;
             let traceparent = tracked.job.spec.traceparent.clone();
             self.effects.push(Effect::Charge { charge, traceparent });
         }
@@ -80,6 +88,7 @@ impl Cluster {
                 tracked.denied = None;
                 tracked.job.told = number + 1;
                 self.save(id, Milestone::Acknowledged);
+                self.take_back(id, &[Verdict::Orphan]);
             }
             Delivery::UnknownJob => {
                 tracked.tell_after = Some(now.moment.plus_ms(DENIED_AGAIN_MS));
@@ -111,6 +120,7 @@ impl Cluster {
                 tracked.denied = None;
                 tracked.job.account.acked = window + 1;
                 self.save(id, Milestone::Acknowledged);
+                self.take_back(id, &[Verdict::Orphan, Verdict::NoCredit]);
             }
             ChargeAnswer::InsufficientFunds => {
                 // Booked all the same: it is never sent again (`protocol.md` 7.1, 16.2).
@@ -143,12 +153,7 @@ impl Cluster {
         if over || refusals < self.settings.no_credit_confirmations {
             return;
         }
-        let population = self.holding.len();
-        if self.no_credit.allow(now.moment, population) {
-            self.stop(now, id, EndCause::NoCredit);
-        } else {
-            self.hold_back(id, "Core says that too many wallets are empty at once");
-        }
+        self.judge(now, id, Verdict::NoCredit, EndCause::NoCredit);
     }
 
     /// Core does not know a job that we accepted: it gave up waiting for our answer, say (reliability F3).
@@ -158,19 +163,11 @@ impl Cluster {
         };
         let denied = tracked.denied.get_or_insert(Denied { times: 0, first: now.moment });
         denied.times += 1;
-        if denied.times < DENIED_TIMES || now.moment.since_ms(denied.first) < DENIED_FOR_MS {
+        let early = denied.times < DENIED_TIMES || now.moment.since_ms(denied.first) < DENIED_FOR_MS;
+        if early && guard::stands(Guard::PatientOrphan) {
             return;
         }
-        let population = self.jobs.len();
-        if !self.orphans.allow(now.moment, population) {
-            self.hold_back(id, "Core says that it does not know too many jobs at once");
-            return;
-        }
-        self.stop(now, id, EndCause::Orphaned);
-        if let Some(tracked) = self.jobs.get_mut(id) {
-            tracked.job.account.void = true;
-        }
-        self.save(id, Milestone::Stopping);
+        self.judge(now, id, Verdict::Orphan, EndCause::Orphaned);
     }
 
     /// Core lists jobs it believes in; those unknown here are failed there, with care after a take-over.
@@ -180,7 +177,7 @@ impl Cluster {
         let careful = unknown.len() > bound(ids.len()) || now.moment.since_ms(self.restored_at) < TAKE_OVER_MS;
         for id in unknown {
             if !careful || self.strangers.asked_again(now.moment, id) {
-                self.disown(id);
+                self.disown(now, id);
             }
         }
         if careful && !self.strangers.first_asked.is_empty() {
@@ -192,9 +189,31 @@ impl Cluster {
         }
     }
 
-    pub(super) fn disown(&mut self, id: &JobId) {
+    /// Tells Core that a job is unknown, once that is certain: nothing durable proves it, so a leader whose key was taken away
+    /// could say it of a job that its successor has just accepted. It has stopped leading before this is due.
+    pub(super) fn disown(&mut self, now: Now, id: &JobId) {
         self.strangers.first_asked.remove(id);
-        self.effects.push(Effect::Disown { job: id.clone() });
+        if self.strangers.disowned.len() < MOST_STRANGERS {
+            self.strangers.disowned.entry(id.clone()).or_insert(now.moment.plus_ms(CERTAIN_AFTER_MS));
+        }
+    }
+
+    /// When the next job is disowned.
+    pub(super) fn disowns_at(&self) -> Option<Moment> {
+        self.strangers.disowned.values().min().copied()
+    }
+
+    /// Disowns what is unknown still.
+    pub(super) fn disown_strangers(&mut self, now: Now) {
+        let due = |at: &Moment| *at <= now.moment;
+        let ids: Vec<JobId> =
+            self.strangers.disowned.iter().filter(|(_, at)| due(at)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.strangers.disowned.remove(&id);
+            if !self.jobs.contains_key(&id) {
+                self.effects.push(Effect::Disown { job: id });
+            }
+        }
     }
 }
 

@@ -178,16 +178,17 @@ impl Cluster {
                 Life::Undoing { .. } | Life::Stopping { .. } => {
                     moments.extend([self.undone_at(node), self.lost_at(node)]);
                 }
-                Life::Running { .. } => moments.push(self.lost_at(node)),
+                Life::Running { .. } => {
+                    moments.push(self.lost_at(node));
+                    moments.extend(self.drained_at(node));
+                }
                 Life::Queued | Life::Ended { .. } => {}
             }
         }
         if matches!(job.life, Life::Preparing { .. } | Life::Starting { .. }) {
             moments.push(tracked.since.plus_ms(self.settings.prepare_timeout_ms));
         }
-        if tracked.held_back.is_some() {
-            moments.extend(self.lost.frees_at());
-        }
+        moments.extend(tracked.held_back.and_then(|verdict| self.judged_at(verdict)));
         moments.extend(tracked.tell_after.filter(|_| tracked.telling.is_none()));
         moments.extend(tracked.charge_after.filter(|_| tracked.charging.is_none()));
         // What is past was looked at just now and changed nothing.

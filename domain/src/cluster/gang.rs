@@ -2,7 +2,9 @@
 
 use super::Cluster;
 use super::track::{Seen, Tracked};
+use crate::brake::Verdict;
 use crate::effect::Milestone;
+use crate::guard::{self, Guard};
 use crate::id::{JobId, NodeName};
 use crate::job::{EndCause, Life, Placement, RankOutcome};
 use crate::rank::{RankEnd, RankState};
@@ -23,9 +25,11 @@ enum Finding {
         reason: String,
         retry: bool,
     },
+    /// It does not run yet, and this node is taken out of service.
+    Withdrawn(NodeName),
     Over(EndCause),
-    /// Over, but only because of silence: the brake has a say.
-    Lost(EndCause),
+    /// Over, but not by what a rank did: the brake has a say.
+    Judged(Verdict, EndCause),
     Undone,
     AtRest(Vec<RankOutcome>),
     Removed,
@@ -34,6 +38,9 @@ enum Finding {
 impl Cluster {
     /// One move, if one is due. Answers whether there may be another.
     pub(super) fn step(&mut self, now: Now, id: &JobId) -> bool {
+        if self.judge_again(now, id) {
+            return true;
+        }
         let Some(tracked) = self.jobs.get(id) else {
             return false;
         };
@@ -45,7 +52,7 @@ impl Cluster {
             Life::Undoing { placement } => self.look_at_undoing(now.moment, tracked, placement),
             Life::Stopping { placement, .. } => self.look_at_stopping(now.moment, tracked, placement),
             Life::Ended { released: false, .. } => {
-                let removed = tracked.seen.iter().all(Seen::is_gone);
+                let removed = tracked.seen.iter().all(Seen::is_gone) || !guard::stands(Guard::ConfirmedRemoval);
                 self.give_room_of_the_gone(id);
                 if removed { Finding::Removed } else { Finding::Nothing }
             }
@@ -55,6 +62,9 @@ impl Cluster {
     }
 
     fn act(&mut self, now: Now, id: &JobId, finding: Finding) -> bool {
+        if !matches!(finding, Finding::Judged(..)) {
+            self.take_back(id, &[Verdict::Lost, Verdict::Drain]);
+        }
         match finding {
             Finding::Nothing => return false,
             Finding::Prepared(addresses) => {
@@ -66,14 +76,8 @@ impl Cluster {
             }
             Finding::Failed { node, reason, retry } => self.fail_attempt(now, id, node, reason, retry),
             Finding::Over(cause) => self.stop(now, id, cause),
-            Finding::Lost(cause) => {
-                let population = self.holding.len();
-                if !self.lost.allow(now.moment, population) {
-                    self.hold_back(id, "its node is silent, but too many jobs were lost in the last five minutes");
-                    return false;
-                }
-                self.stop(now, id, cause);
-            }
+            Finding::Withdrawn(node) => self.change(now, id, Milestone::Other, |tracked| tracked.job.withdraw(&node)),
+            Finding::Judged(verdict, cause) => return self.judge(now, id, verdict, cause),
             Finding::Undone => self.requeue(now, id),
             Finding::AtRest(ranks) => self.end(now, id, ranks),
             Finding::Removed => self.release(now, id),
@@ -89,16 +93,14 @@ impl Cluster {
         }
     }
 
-    pub(super) fn hold_back(&mut self, id: &JobId, reason: &str) {
-        if let Some(tracked) = self.jobs.get_mut(id) {
-            tracked.held_back = Some(reason.to_owned());
-        }
-        self.alarm(format!("verdicts are held back: {reason}. Find out what is wrong; they go on as the brake frees"));
+    fn ends_the_attempt(&self, tracked: &Tracked, placement: &Placement) -> Option<Finding> {
+        let withdrawn = || self.draining_node(placement).cloned().map(Finding::Withdrawn);
+        first_failure(tracked, placement).or_else(withdrawn)
     }
 
     fn look_at_preparing(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
-        if let Some(failed) = first_failure(tracked, placement) {
-            return failed;
+        if let Some(finding) = self.ends_the_attempt(tracked, placement) {
+            return finding;
         }
         let address = |seen: &Seen| match &seen.state {
             Some(RankState::Prepared { address }) => Some(address.clone()),
@@ -112,8 +114,8 @@ impl Cluster {
     }
 
     fn look_at_starting(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
-        if let Some(failed) = first_failure(tracked, placement) {
-            return failed;
+        if let Some(finding) = self.ends_the_attempt(tracked, placement) {
+            return finding;
         }
         for (rank, (seen, node)) in tracked.seen.iter().zip(&placement.0).enumerate() {
             if seen.is_gone() {
@@ -122,12 +124,10 @@ impl Cluster {
             }
         }
         if tracked.seen.iter().all(Seen::has_started) {
-            // Each rank's start on the leader's clock, never earlier than it was.
-            // Signed: a rank may be older than this machine's clock.
-            let start = |seen: &Seen| i128::from(seen.heard.0) - i128::from(seen.age_ms());
-            let last = tracked.seen.iter().map(start).max().unwrap_or(0);
-            let first = tracked.seen.first().map_or(last, start);
-            return Finding::Started { offset_ms: u64::try_from(last - first).unwrap_or(0) };
+            let mut ranks = tracked.seen.iter().zip(&placement.0);
+            let Some((first, home)) = ranks.next() else { return Finding::Nothing };
+            let offset_ms = ranks.map(|(seen, node)| seen.behind_ms(first, node == home)).max().unwrap_or(0);
+            return Finding::Started { offset_ms };
         }
         self.overdue(now, tracked, placement, Seen::has_started, "was not started")
     }
@@ -162,10 +162,13 @@ impl Cluster {
         }
         for (rank, node) in (0..).zip(&placement.0) {
             if now >= self.lost_at(node) {
-                return Finding::Lost(EndCause::NodeLost { node: node.to_string(), rank });
+                return Finding::Judged(Verdict::Lost, EndCause::NodeLost { node: node.to_string(), rank });
             }
         }
-        Finding::Nothing
+        let drained = placement.0.iter().find(|node| self.drained_at(node).is_some_and(|moment| now >= moment));
+        drained.map_or(Finding::Nothing, |node| {
+            Finding::Judged(Verdict::Drain, EndCause::Drained { node: node.to_string() })
+        })
     }
 
     fn look_at_undoing(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
@@ -174,10 +177,11 @@ impl Cluster {
         // What was started is never placed again (reliability B.2): it may be running on a node that we do not hear.
         for (rank, (seen, node)) in (0..).zip(tracked.seen.iter().zip(&placement.0)) {
             if seen.may_run() && now >= self.lost_at(node) {
-                return Finding::Lost(EndCause::NodeLost { node: node.to_string(), rank });
+                return Finding::Judged(Verdict::Lost, EndCause::NodeLost { node: node.to_string(), rank });
             }
         }
-        if tracked.seen.iter().any(Seen::may_run) { Finding::Nothing } else { Finding::Undone }
+        let may_run = tracked.seen.iter().any(Seen::may_run) && guard::stands(Guard::MayRun);
+        if may_run { Finding::Nothing } else { Finding::Undone }
     }
 
     fn look_at_stopping(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
@@ -202,11 +206,12 @@ impl Cluster {
         let Some(tracked) = self.jobs.get(id) else {
             return;
         };
-        let attempt = tracked.job.attempt;
+        // Attempts that were withdrawn do not count.
+        let failed = u32::try_from(tracked.job.failed_attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
         if !retry {
             self.stop(now, id, EndCause::CannotStart { reason });
-        } else if attempt >= most {
-            let reason = format!("{reason} (attempt {attempt} of {most})");
+        } else if failed >= most {
+            let reason = format!("{reason} (attempt {failed} of {most})");
             self.stop(now, id, EndCause::CannotStart { reason });
         } else {
             self.change(now, id, Milestone::Other, |tracked| tracked.job.undo(node, reason));

@@ -4,6 +4,7 @@ use super::Cluster;
 use super::track::Tracked;
 use crate::effect::{Milestone, Refusal, RefusalKind};
 use crate::event::Extension;
+use crate::guard::{self, Guard};
 use crate::id::{JobId, RequestId};
 use crate::job::spec::JobSpec;
 use crate::job::{EndCause, Job, Life};
@@ -11,9 +12,6 @@ use crate::outbox::Notice;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Shares of the store's budget, in percent: where operators are told, and where new jobs are refused.
-const STORE_ALARM_PERCENT: u64 = 60;
-const STORE_FULL_PERCENT: u64 = 80;
 /// Jobs that have not ended: beyond this, creates are asked to come again (I12).
 const MOST_OPEN_JOBS: usize = 100_000;
 /// Extensions of one job: each leaves a notice in its document (I12).
@@ -30,7 +28,7 @@ impl Cluster {
                 None => self.jobs.get(&spec.id).map(|tracked| &tracked.job.spec),
             };
             match earlier {
-                Some(earlier) if earlier.asks_the_same(&spec) => {}
+                Some(earlier) if earlier.asks_the_same(&spec) && guard::stands(Guard::IdempotentCreate) => {}
                 Some(_) => {
                     let why = format!(
                         "items[{index}].id: job {} was accepted before with another specification; a job id is used once",
@@ -62,21 +60,6 @@ impl Cluster {
         self.reply(request, Ok(()));
     }
 
-    /// What is accepted must stay writable to its end: before the store is full, nothing new is accepted (reliability B.5).
-    pub(super) fn on_store_space(&mut self, used_bytes: u64, budget_bytes: u64) {
-        let share = |percent: u64| used_bytes >= budget_bytes / 100 * percent;
-        self.store_is_full = share(STORE_FULL_PERCENT);
-        if share(STORE_ALARM_PERCENT) {
-            let what = if self.store_is_full { "new jobs are refused" } else { "new jobs are refused at 80 %" };
-            self.alarm(format!(
-                "the store takes {} MiB of the {} MiB it may take, {what}; compact and defragment it, or raise its quota \
-                 and the budget",
-                used_bytes >> 20,
-                budget_bytes >> 20
-            ));
-        }
-    }
-
     /// Takes a document into the indexes, whether it is new or restored.
     pub(super) fn adopt(&mut self, now: Now, job: Job) {
         let id = job.spec.id.clone();
@@ -102,7 +85,7 @@ impl Cluster {
                 self.stop(now, id, EndCause::Terminated);
                 self.drive(now, id);
             } else {
-                self.disown(id);
+                self.disown(now, id);
             }
         }
         self.reply(request, Ok(()));
@@ -168,7 +151,7 @@ impl Cluster {
         };
         let job = &mut tracked.job;
         let milestone = match &job.life {
-            Life::Stopping { .. } | Life::Ended { .. } => return,
+            Life::Stopping { .. } | Life::Ended { .. } if guard::stands(Guard::OneEnd) => return,
             Life::Queued => {
                 self.queue.remove(&job.sequence);
                 self.replan = true;

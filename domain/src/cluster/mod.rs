@@ -5,6 +5,7 @@
 //! and says which commands, notices and charges are due. A restored document takes the same step, so restoring goes
 //! through the same code as living.
 
+mod admission;
 mod core;
 mod drive;
 mod gang;
@@ -12,18 +13,21 @@ mod jobs;
 mod nodes;
 mod place;
 mod settings;
+mod silence;
+mod space;
 #[cfg(test)]
 mod tests;
 mod track;
+mod verdicts;
 mod views;
 
 pub use settings::{JobLocation, RankLocation, Settings, Utilization, Wording};
 
-use crate::brake::Brake;
+use crate::brake::Brakes;
 use crate::effect::{DocumentKey, Documents, Effect, Milestone, Reply, Write};
 use crate::event::Event;
 use crate::id::{JobId, NodeName, RequestId, SessionId, Term};
-use crate::node::NodeRecord;
+use crate::node::{Admission, NodeRecord};
 use crate::time::{Moment, Now};
 use nodes::Node;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,13 +68,14 @@ pub struct Cluster {
     retention_at: Option<Moment>,
     /// Whether room or queue changed, so that a scheduling pass may place something.
     replan: bool,
-    lost: Brake,
-    no_credit: Brake,
-    orphans: Brake,
+    brakes: Brakes,
+    /// Whether this leader has offered its leadership to another in this term.
+    yielded: bool,
     strangers: core::Strangers,
     alarms: VecDeque<(Moment, String)>,
     /// Whether the store is so full that no new job is taken.
     store_is_full: bool,
+    sweep: space::Sweep,
     // Of the event that is being applied:
     writes: BTreeMap<DocumentKey, Vec<Milestone>>,
     effects: Vec<Effect>,
@@ -89,7 +94,8 @@ impl Cluster {
             due: None,
             jobs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            // Known before they are heard; the deadline of a drain counts from now.
+            nodes: documents.nodes.iter().map(|record| (record.name.clone(), Node::restored(now.moment))).collect(),
             records: documents.nodes.into_iter().map(|record| (record.name.clone(), record)).collect(),
             sessions: BTreeMap::new(),
             next_sequence: 1,
@@ -99,12 +105,12 @@ impl Cluster {
             retention: BTreeSet::new(),
             retention_at: None,
             replan: false,
-            lost: Brake::default(),
-            no_credit: Brake::default(),
-            orphans: Brake::default(),
+            brakes: Brakes::default(),
+            yielded: false,
             strangers: core::Strangers::default(),
             alarms: VecDeque::new(),
             store_is_full: false,
+            sweep: space::Sweep::default(),
             writes: BTreeMap::new(),
             effects: Vec::new(),
         };
@@ -136,7 +142,14 @@ impl Cluster {
             Event::WorkerGone { session } => self.on_gone(now, session),
             Event::Told { job, number, delivery } => self.on_told(now, &job, number, delivery),
             Event::Charged { job, window, answer } => self.on_charged(now, &job, window, answer),
-            Event::StoreSpace { used_bytes, budget_bytes } => self.on_store_space(used_bytes, budget_bytes),
+            Event::StoreSpace { used_bytes, budget_bytes } => self.on_store_space(now, used_bytes, budget_bytes),
+            Event::Cordon { request, node } => self.on_admission(now, request, &node, Admission::Cordoned),
+            Event::Drain { request, node, deadline_ms } => {
+                self.on_admission(now, request, &node, Admission::Draining { deadline_ms });
+            }
+            Event::Uncordon { request, node } => self.on_admission(now, request, &node, Admission::Open),
+            Event::ForgetNode { request, node } => self.on_forget_node(now, request, &node),
+            Event::ReleaseBrake { request, verdict } => self.on_release_brake(now, request, verdict),
             Event::Tick => {}
         }
         self.finish(now)
@@ -150,8 +163,9 @@ impl Cluster {
 
     fn earliest_due(&self) -> Option<Moment> {
         let timer = self.timers.first().map(|(moment, _)| *moment);
-        let silence = self.nodes.values().filter_map(|node| node.goes_offline_at(&self.settings)).min();
-        [timer, silence, self.retention_at].into_iter().flatten().min()
+        let silence =
+            self.nodes.values().filter_map(|node| node.goes_offline_at(&self.settings, self.awake_since)).min();
+        [timer, silence, self.retention_at, self.sweep.due, self.disowns_at()].into_iter().flatten().min()
     }
 
     /// The leader's term.
@@ -162,9 +176,12 @@ impl Cluster {
 
     /// What is due by time, one scheduling pass if something changed, then everything in order: writes first.
     fn finish(&mut self, now: Now) -> Vec<Effect> {
-        self.on_time(now);
-        if std::mem::take(&mut self.replan) {
-            self.place(now);
+        let swept = self.sweep(now);
+        if !swept {
+            self.on_time(now);
+            if std::mem::take(&mut self.replan) {
+                self.place(now);
+            }
         }
         let mut effects = Vec::with_capacity(self.writes.len() + self.effects.len());
         for (key, milestones) in std::mem::take(&mut self.writes) {
@@ -181,7 +198,8 @@ impl Cluster {
             effects.push(Effect::Write { write, milestones });
         }
         effects.append(&mut self.effects);
-        self.due = self.earliest_due();
+        // What a sweep has put off follows at once.
+        self.due = if swept { Some(now.moment) } else { self.earliest_due() };
         effects
     }
 
@@ -197,20 +215,8 @@ impl Cluster {
             self.drive(now, &id);
         }
         self.notice_silence(now);
-        while let Some((wall_ms, id)) = self.retention.first().cloned() {
-            if wall_ms > now.wall_ms {
-                break;
-            }
-            self.retention.pop_first();
-            if let Some(tracked) = self.jobs.remove(&id)
-                && self.holding.remove(&id)
-            {
-                self.give_room(&tracked.job);
-            }
-            self.writes.insert(DocumentKey::Job(id), vec![Milestone::Other]);
-        }
-        let next = self.retention.first().map(|(wall_ms, _)| wall_ms.saturating_sub(now.wall_ms));
-        self.retention_at = next.map(|wait_ms| now.moment.plus_ms(wait_ms.clamp(1_000, 3_600_000)));
+        self.disown_strangers(now);
+        self.end_retention(now);
     }
 
     /// Marks a job's document for writing, and names the step that this is.

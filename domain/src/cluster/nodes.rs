@@ -1,33 +1,43 @@
 //! Workers come, report and go.
 
+use super::track::Word;
 use super::{Cluster, Settings};
 use crate::effect::{Effect, ToWorker};
+use crate::guard::{self, Guard};
 use crate::id::{JobId, NodeName, RankKey, SessionId};
 use crate::job::{Job, Life};
 use crate::rank::{Command, RankReport, RankState};
 use crate::resources::Resources;
 use crate::time::{Moment, Now};
 use crate::worker::{Hello, Report};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most containers of one node that are remembered as unknown (I12).
 const MOST_UNKNOWN: usize = 1_000;
+/// Most commands of one stream whose time of sending is remembered (I12).
+const MOST_UNANSWERED: usize = 4_096;
 
 /// A node, as the leader knows it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// What it last said about itself, without the ranks; `None`: only documents name it.
-    pub(super) hello: Option<Hello>,
+    /// Its boot as it said in this term; `None`: so far only documents name it.
+    boot_id: Option<String>,
     pub(super) session: Option<SessionId>,
     /// Number of the last command on this stream.
     sequence: u64,
+    /// Commands that no report has counted in yet, and when they were sent.
+    unanswered: VecDeque<(u64, Moment)>,
+    /// When the welcome, or the newest command that was counted in, was sent: later reports are younger than that.
+    answers: Moment,
     /// When its last report was heard, in this term.
     pub(super) heard: Option<Moment>,
     /// Its own clock at the last heartbeat that was answered; start deadlines are counted from it.
     answered_at_ms: u64,
     pub(super) engine_ok: bool,
-    /// Whether its silence was noticed.
-    pub(super) silent: bool,
+    /// When its silence was noticed, while it lasts.
+    pub(super) silent: Option<Moment>,
+    /// When operators last decided about it, or a later take-over: what the deadline of a drain counts from.
+    pub(super) decided: Moment,
     /// Given to ranks.
     pub(super) used: Resources,
     /// The ranks that hold room on it.
@@ -39,15 +49,28 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Whether it can take ranks now.
-    pub(super) fn is_online(&self) -> bool {
-        self.session.is_some() && !self.silent && self.engine_ok
+    /// A node that a new leader knows from documents.
+    pub(super) fn restored(now: Moment) -> Self {
+        Self { decided: now, ..Self::default() }
     }
 
-    /// When its silence must be noticed.
-    pub(super) fn goes_offline_at(&self, settings: &Settings) -> Option<Moment> {
-        let watched = self.session.is_some() && !self.silent;
-        watched.then(|| self.heard.unwrap_or_default().plus_ms(settings.offline_after_ms))
+    /// After which moment a report was made that counts in so many commands.
+    fn answered_after(&mut self, applied: u64) -> Moment {
+        while let Some((_, sent_at)) = self.unanswered.pop_front_if(|(sequence, _)| *sequence <= applied) {
+            self.answers = sent_at;
+        }
+        self.answers
+    }
+
+    /// Whether it could take ranks now, as far as it says itself.
+    pub(super) fn is_online(&self) -> bool {
+        self.session.is_some() && self.silent.is_none() && self.engine_ok
+    }
+
+    /// When its silence must be noticed. A time in which this leader did not listen itself does not count.
+    pub(super) fn goes_offline_at(&self, settings: &Settings, awake_since: Moment) -> Option<Moment> {
+        let heard = self.heard.filter(|_| self.silent.is_none())?;
+        Some(heard.max(awake_since).plus_ms(settings.offline_after_ms))
     }
 
     fn is_on(&self, session: SessionId) -> bool {
@@ -66,11 +89,12 @@ impl Cluster {
             self.effects.push(Effect::Close { session, reason });
             return;
         }
-        if let Some(reason) = self.contradiction(&hello) {
+        if let Some(reason) = self.contradiction(&hello).or_else(|| self.no_room_for(&hello)) {
             self.effects.push(Effect::Close { session, reason: reason.clone() });
             self.alarm(format!("a worker was turned away: {reason}"));
             return;
         }
+        self.remember(&hello);
         let name = hello.node.clone();
         let ranks = std::mem::take(&mut hello.ranks);
         let sent_at_ms = hello.sent_at_ms;
@@ -81,27 +105,30 @@ impl Cluster {
             self.effects.push(Effect::Close { session: old, reason });
         }
         node.sequence = 0;
+        node.unanswered.clear();
+        node.answers = now.moment;
         node.heard = Some(now.moment);
         node.answered_at_ms = sent_at_ms;
         node.engine_ok = true;
-        node.silent = false;
+        node.silent = None;
         node.strays.clear();
-        node.hello = Some(hello);
+        node.boot_id = Some(hello.boot_id);
         self.sessions.insert(session, name.clone());
         let message = ToWorker::Welcome { term: self.term };
         self.effects.push(Effect::Send { session, message, traceparent: None });
         self.replan = true;
-        self.take_in(now, &name, ranks, true, u64::MAX);
+        // It may come late, from a stream that its worker has given up: what runs is believed, that anything does not is not.
+        let word = Word { confirms: false, proves: false, sent_at_ms, after: Moment(0) };
+        self.take_in(now, &name, ranks, word, false, 0);
     }
 
     /// Why a hello cannot be the next word of the node that it names: its inventory would be taken for that node's.
     fn contradiction(&self, hello: &Hello) -> Option<String> {
         let node = self.nodes.get(&hello.node)?;
-        let known = node.hello.as_ref()?;
-        let here = node.session.is_some() && !node.silent;
-        if known.boot_id == hello.boot_id {
+        let here = node.session.is_some() && node.silent.is_none();
+        if *node.boot_id.as_ref()? == hello.boot_id {
             // A stream that was given up, whose words came after those of its successor.
-            let late = hello.sent_at_ms < node.answered_at_ms;
+            let late = hello.sent_at_ms < node.answered_at_ms && guard::stands(Guard::LateHello);
             return late.then(|| format!("node {} has spoken since this hello was sent", hello.node));
         }
         here.then(|| {
@@ -117,8 +144,9 @@ impl Cluster {
             return;
         };
         let was_online = node.is_online();
+        let after = node.answered_after(report.applied_sequence);
         node.heard = Some(now.moment);
-        node.silent = false;
+        node.silent = None;
         if report.complete {
             node.engine_ok = report.engine_ok;
             node.answered_at_ms = report.sent_at_ms;
@@ -126,7 +154,9 @@ impl Cluster {
             self.effects.push(Effect::Send { session, message: heard, traceparent: None });
         }
         self.replan |= node.is_online() && !was_online;
-        self.take_in(now, &name, report.ranks, report.complete, report.applied_sequence);
+        let complete = report.complete || !guard::stands(Guard::CompleteReport);
+        let word = Word { confirms: true, proves: report.engine_ok, sent_at_ms: report.sent_at_ms, after };
+        self.take_in(now, &name, report.ranks, word, complete, report.applied_sequence);
     }
 
     pub(super) fn on_gone(&mut self, _now: Now, session: SessionId) {
@@ -138,17 +168,8 @@ impl Cluster {
         }
     }
 
-    /// Nodes that fell silent get nothing new; the jobs on them look at it in their own time.
-    pub(super) fn notice_silence(&mut self, now: Now) {
-        for node in self.nodes.values_mut() {
-            if node.goes_offline_at(&self.settings).is_some_and(|moment| moment <= now.moment) {
-                node.silent = true;
-            }
-        }
-    }
-
     /// A worker affects only what is assigned to it (I10): lines about anything else change no job.
-    fn take_in(&mut self, now: Now, name: &NodeName, ranks: Vec<RankReport>, complete: bool, applied: u64) {
+    fn take_in(&mut self, now: Now, name: &NodeName, ranks: Vec<RankReport>, word: Word, complete: bool, applied: u64) {
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
@@ -174,7 +195,7 @@ impl Cluster {
                 && goes_on(&line.state)
                 && seen.state.as_ref().is_some_and(goes_on)
                 && seen.time_limit_ms == line.time_limit_ms;
-            seen.report(now.moment, line.state, line.time_limit_ms);
+            seen.report(now.moment, word, line.state, line.time_limit_ms);
             if complete {
                 seen.settle_start(session, applied);
             }
@@ -188,7 +209,8 @@ impl Cluster {
                     continue;
                 };
                 let counted = |sent: &super::track::Sent| Some(sent.session) != session || sent.sequence <= applied;
-                if seen.sent.as_ref().is_none_or(counted) && !seen.is_gone() {
+                let counted = seen.sent.as_ref().is_none_or(counted) || !guard::stands(Guard::CountedCommands);
+                if counted && !seen.is_gone() {
                     seen.absent();
                     touched.insert(key.clone());
                 }
@@ -244,6 +266,9 @@ impl Cluster {
         let session = node.session?;
         node.sequence += 1;
         let sequence = node.sequence;
+        if node.unanswered.len() < MOST_UNANSWERED {
+            node.unanswered.push_back((sequence, self.moment));
+        }
         let traceparent = self.jobs.get(&command.key().job).and_then(|tracked| tracked.job.spec.traceparent.clone());
         let message = ToWorker::Command { sequence, term: self.term, command };
         self.effects.push(Effect::Send { session, message, traceparent });
@@ -253,12 +278,9 @@ impl Cluster {
     /// The deadline of a start, on the worker's own clock.
     pub(super) fn start_deadline_ms(&self, name: &NodeName) -> u64 {
         let answered_at_ms = self.nodes.get(name).map_or(0, |node| node.answered_at_ms);
-        answered_at_ms.saturating_add(self.settings.start_lease_ms)
-    }
-
-    /// Since when a node is silent: its last report. A time in which this leader did not listen itself does not count.
-    pub(super) fn silent_since(&self, name: &NodeName) -> Moment {
-        self.nodes.get(name).and_then(|node| node.heard).unwrap_or_default().max(self.awake_since)
+        let since_ms =
+            if guard::stands(Guard::StartDeadlineOrigin) { 0 } else { self.moment.since_ms(self.silent_since(name)) };
+        answered_at_ms.saturating_add(self.settings.start_lease_ms + since_ms)
     }
 
     /// Books the room of a job's present placement (I7).

@@ -5,8 +5,9 @@ use super::track::Seen;
 use crate::effect::Milestone;
 use crate::id::{JobId, NodeName};
 use crate::job::Placement;
+use crate::node::Admission;
 use crate::outbox::Notice;
-use crate::schedule::{Gang, Room, Snapshot, Wait, plan};
+use crate::schedule::{Absence, Away, Gang, MOST_NAMED, Room, Snapshot, Wait, plan};
 use crate::time::Now;
 use std::collections::BTreeMap;
 
@@ -31,16 +32,22 @@ impl Cluster {
     /// Everything that the choice depends on.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let rooms = self.nodes.iter().filter(|(_, node)| node.is_online()).filter_map(|(name, node)| {
-            let hello = node.hello.as_ref()?;
-            Some(Room {
+        let (mut rooms, mut away) = (Vec::new(), Vec::new());
+        for (name, node) in &self.nodes {
+            let Some(record) = self.records.get(name) else { continue };
+            let room = Room {
                 node: name.clone(),
-                capacity: hello.capacity,
-                free: hello.capacity.minus(&node.used),
-                zone: hello.network_zone.clone(),
-                categories: hello.categories.clone(),
-            })
-        });
+                capacity: record.capacity,
+                free: record.capacity.minus(&node.used),
+                zone: record.network_zone.clone(),
+                categories: record.categories.clone(),
+            };
+            match record.admission {
+                Admission::Open if node.is_online() => rooms.push(room),
+                Admission::Open => away.push(Away { room, why: Absence::Offline }),
+                Admission::Cordoned | Admission::Draining { .. } => away.push(Away { room, why: Absence::Cordoned }),
+            }
+        }
         let mut looked_at: BTreeMap<&str, usize> = BTreeMap::new();
         let queue = self.queue.values().filter_map(|id| {
             let job = &self.jobs.get(id)?.job;
@@ -57,7 +64,7 @@ impl Cluster {
                 avoid: job.failed_attempts.iter().map(|failed| failed.node.clone()).collect(),
             })
         });
-        Snapshot { rooms: rooms.collect(), queue: queue.collect() }
+        Snapshot { rooms, away, queue: queue.collect() }
     }
 
     fn place_one(&mut self, now: Now, id: &JobId, nodes: Vec<NodeName>) {
@@ -101,11 +108,35 @@ pub(super) fn explain(wait: &Wait, replicas: u32) -> String {
                 "the machines of this type that are online hold {ranks} of {replicas} ranks, even when they are empty"
             )
         }
-        Wait::Full { ranks } => {
-            format!("other jobs hold the machines: {ranks} of {replicas} ranks would fit now")
+        Wait::Away { ranks, offline, cordoned } => {
+            let here = match ranks {
+                0 => "no machine of this type is in service".to_owned(),
+                _ => format!("the machines of this type that are in service hold {ranks} of {replicas} ranks"),
+            };
+            let away = [named(offline, "offline"), named(cordoned, "cordoned")];
+            format!("{here}: {}", away.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
+        Wait::Full { ranks, cordoned } => {
+            let cordoned = match cordoned {
+                0 => String::new(),
+                1 => "; 1 node is cordoned".to_owned(),
+                count => format!("; {count} nodes are cordoned"),
+            };
+            format!("other jobs hold the machines: {ranks} of {replicas} ranks would fit now{cordoned}")
         }
         Wait::Behind { job } => {
             format!("job {job} came first and waits for machines of the same type")
         }
+    }
+}
+
+/// `node a is offline`, `nodes a, b, c and others are cordoned`; nothing for no nodes.
+fn named(nodes: &[NodeName], state: &str) -> Option<String> {
+    let names = nodes.iter().take(MOST_NAMED).map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    match nodes.len() {
+        0 => None,
+        1 => Some(format!("node {names} is {state}")),
+        2..=MOST_NAMED => Some(format!("nodes {names} are {state}")),
+        _ => Some(format!("nodes {names} and others are {state}")),
     }
 }

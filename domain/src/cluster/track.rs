@@ -1,6 +1,8 @@
 //! What the leader remembers about a job and its ranks beside the document: evidence, commands under way, timers.
 //! All of it can be lost with the leader; the next one learns it again from the workers' reports.
 
+use crate::brake::Verdict;
+use crate::guard::{self, Guard};
 use crate::id::SessionId;
 use crate::job::Job;
 use crate::rank::RankState;
@@ -20,6 +22,29 @@ pub(super) struct Sent {
     pub(super) at: Moment,
 }
 
+/// What a worker's word is worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    /// It was said on a stream that this leader has welcomed, so after everything that an earlier leader made it do.
+    pub(super) confirms: bool,
+    /// Its engine answers, so that what it says to run does run.
+    pub(super) proves: bool,
+    /// When it was said, on the worker's clock.
+    pub(super) sent_at_ms: u64,
+    /// It was said after this moment: it answers something that was sent then.
+    pub(super) after: Moment,
+}
+
+/// When a rank was started, as far as reports tell. Signed: it may be older than a machine's clock.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    /// On the leader's clock.
+    not_before: i128,
+    not_after: i128,
+    /// On the worker's.
+    at: Option<i128>,
+}
+
 /// What is known of one rank of the present attempt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -34,6 +59,12 @@ pub(super) struct Seen {
     pub(super) start_sent: Option<(SessionId, u64)>,
     /// When the last report about it came.
     pub(super) heard: Moment,
+    /// How long it has run, as far as an engine that answered has shown. An agent whose engine is away only believes.
+    proven_ms: u64,
+    /// Whether its worker has said so on a stream that was welcomed in this term. A hello was sent before that, and may be
+    /// one that its worker has given up long ago.
+    confirmed: bool,
+    started: Option<Started>,
     /// The first age seen in this term, and when: what the leader itself can vouch for.
     anchor: Option<(Moment, u64)>,
 }
@@ -41,17 +72,31 @@ pub(super) struct Seen {
 impl Seen {
     /// A rank that was placed this moment: its worker cannot have it yet, and it cannot be older than the placement.
     pub(super) fn fresh(now: Moment) -> Self {
-        Self { known: true, anchor: Some((now, 0)), ..Self::default() }
+        Self { known: true, confirmed: true, anchor: Some((now, 0)), ..Self::default() }
     }
 
     /// Takes in a report's line.
-    pub(super) fn report(&mut self, now: Moment, state: RankState, time_limit_ms: Option<u64>) {
+    pub(super) fn report(&mut self, now: Moment, word: Word, state: RankState, time_limit_ms: Option<u64>) {
+        self.learn_start(now, word, &state);
         let state = match state {
             RankState::Removed => return self.absent(),
-            RankState::Running { age_ms } => RankState::Running { age_ms: self.clamp(now, age_ms) },
-            RankState::Ended { end, age_ms } => RankState::Ended { end, age_ms: self.clamp(now, age_ms) },
+            RankState::Running { age_ms } => {
+                let age_ms = self.clamp(now, age_ms).max(self.age_ms());
+                if word.proves {
+                    self.proven_ms = self.proven_ms.max(age_ms);
+                }
+                RankState::Running { age_ms }
+            }
+            RankState::Ended { end, age_ms } => {
+                // It may have ended before an age that was only believed; and does not grow older by being told again.
+                if !matches!(self.state, Some(RankState::Ended { .. })) {
+                    self.proven_ms = self.clamp(now, age_ms).max(self.proven_ms);
+                }
+                RankState::Ended { end, age_ms: self.proven_ms }
+            }
             other => other,
         };
+        self.confirmed = word.confirms;
         if matches!(state, RankState::Ended { .. } | RankState::Failed { .. }) {
             self.start_sent = None;
         }
@@ -61,10 +106,43 @@ impl Seen {
         self.heard = now;
     }
 
+    fn learn_start(&mut self, now: Moment, word: Word, state: &RankState) {
+        let (age_ms, runs) = match state {
+            RankState::Running { age_ms } => (*age_ms, true),
+            RankState::Ended { age_ms, .. } => (*age_ms, false),
+            _ => return,
+        };
+        if !word.confirms || (!runs && self.started.is_some()) {
+            return;
+        }
+        let (raw, clamped) = (i128::from(age_ms), i128::from(self.clamp(now, age_ms)));
+        let not_before = if runs { i128::from(word.after.0) - raw } else { i128::MIN };
+        let not_after = i128::from(now.0) - clamped;
+        let at = runs.then(|| i128::from(word.sent_at_ms) - raw);
+        let known = self.started.get_or_insert(Started { not_before, not_after, at });
+        known.not_before = known.not_before.max(not_before);
+        known.not_after = known.not_after.min(not_after);
+        known.at = at.or(known.at);
+    }
+
+    /// How much later than `first` this rank was started, at most: what was charged before would be charged too early. On one
+    /// machine its own clock says; else it is the time between what the one answers and what the other was heard at.
+    pub(super) fn behind_ms(&self, first: &Self, same_machine: bool) -> u64 {
+        let (Some(this), Some(first)) = (self.started, first.started) else { return u64::MAX };
+        let behind = match (this.at, first.at) {
+            (Some(this), Some(first)) if same_machine => this.saturating_sub(first),
+            _ => this.not_after.saturating_sub(first.not_before),
+        };
+        u64::try_from(behind.max(0)).unwrap_or(u64::MAX)
+    }
+
     /// Neither clock alone can inflate an age: it grows no faster than the leader saw time pass (reliability B.4).
     fn clamp(&mut self, now: Moment, age_ms: u64) -> u64 {
+        if !guard::stands(Guard::ClampedAge) {
+            return age_ms;
+        }
         let (at, first_ms) = *self.anchor.get_or_insert((now, age_ms));
-        age_ms.min(first_ms.saturating_add(now.since_ms(at)).saturating_add(CLAMP_TOLERANCE_MS)).max(self.age_ms())
+        age_ms.min(first_ms.saturating_add(now.since_ms(at)).saturating_add(CLAMP_TOLERANCE_MS))
     }
 
     /// A report that lists everything does not list it, and every command about it was taken in: it is gone.
@@ -75,6 +153,11 @@ impl Seen {
         self.start_sent = None;
     }
 
+    /// Whether what is known was said after this leader's welcome.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
     /// Whether its worker certainly does not have it and no command can bring it back.
     pub(super) fn is_gone(&self) -> bool {
         self.known && self.state.is_none() && self.sent.is_none()
@@ -82,7 +165,7 @@ impl Seen {
 
     /// Whether it was started: it runs, or it ended after it ran.
     pub(super) fn has_started(&self) -> bool {
-        matches!(self.state, Some(RankState::Running { .. } | RankState::Ended { .. }))
+        self.confirmed && matches!(self.state, Some(RankState::Running { .. } | RankState::Ended { .. }))
     }
 
     /// Whether it may be running for all we know. A start that was sent may have been taken in by a worker that we do not
@@ -91,7 +174,7 @@ impl Seen {
         match &self.state {
             Some(RankState::Starting | RankState::Running { .. }) => true,
             Some(RankState::Ended { .. } | RankState::Failed { .. }) => false,
-            Some(_) => self.start_sent.is_some(),
+            Some(_) => self.start_sent.is_some() || !self.confirmed,
             None => !self.known || self.start_sent.is_some(),
         }
     }
@@ -105,6 +188,11 @@ impl Seen {
     }
 
     /// How long it has run, as far as proven.
+    pub(super) fn proven_ms(&self) -> u64 {
+        self.proven_ms
+    }
+
+    /// How long it has run, as its worker believes.
     pub(super) fn age_ms(&self) -> u64 {
         match self.state {
             Some(RankState::Running { age_ms } | RankState::Ended { age_ms, .. }) => age_ms,
@@ -139,8 +227,8 @@ pub(super) struct Tracked {
     /// Not before this moment is Core charged again.
     pub(super) charge_after: Option<Moment>,
     pub(super) denied: Option<Denied>,
-    /// What the brake holds back, in words.
-    pub(super) held_back: Option<String>,
+    /// What the brake holds back.
+    pub(super) held_back: Option<Verdict>,
     /// Its entry in the cluster's timers.
     pub(super) wake: Option<Moment>,
 }
@@ -165,6 +253,6 @@ impl Tracked {
 
     /// Milliseconds that the whole gang has run, as far as rank 0's own clock proves it.
     pub(super) fn run_ms(&self, offset_ms: u64) -> u64 {
-        self.seen.first().map_or(0, Seen::age_ms).saturating_sub(offset_ms)
+        self.seen.first().map_or(0, Seen::proven_ms).saturating_sub(offset_ms)
     }
 }

@@ -5,9 +5,11 @@ use super::nodes::Node;
 use super::place::explain;
 use super::settings::{JobLocation, RankLocation, Utilization, Wording};
 use super::track::{Seen, Tracked};
+use super::verdicts::held_words;
 use crate::id::{JobId, NodeName, Rank, RankKey};
 use crate::invariants::check_cluster;
 use crate::job::{Life, RankOutcome};
+use crate::node::Admission;
 use crate::peers::host_name;
 use crate::rank::{RankEnd, RankState};
 use crate::resources::Resources;
@@ -35,9 +37,22 @@ impl Cluster {
         Some(JobLocation { ended: job.life.has_ended(), replicas: job.spec.replicas, ranks })
     }
 
-    /// Every node with what it has, if it has said so in this term, and what of it is given to ranks (I7).
+    /// Every node with what it has, if it has ever said so, and what of it is given to ranks (I7). What ended jobs had on
+    /// a node that was not heard in this term is left out: an earlier leader may have given it away again, since a
+    /// document does not say of each rank whether it is gone.
     pub fn allocations(&self) -> impl Iterator<Item = (&NodeName, Option<Resources>, Resources)> {
-        self.nodes.iter().map(|(name, node)| (name, node.hello.as_ref().map(|hello| hello.capacity), node.used))
+        self.nodes.iter().map(|(name, node)| {
+            let used = self.surely_used(node);
+            (name, self.records.get(name).map(|record| record.capacity), used)
+        })
+    }
+
+    fn surely_used(&self, node: &Node) -> Resources {
+        let placed = node.placed.iter().filter_map(|key| Some((key.rank as usize, self.jobs.get(&key.job)?)));
+        let there = placed.filter(|(rank, tracked)| {
+            !tracked.job.life.has_ended() || tracked.seen.get(*rank).is_some_and(|seen| seen.is_confirmed())
+        });
+        there.fold(Resources::default(), |sum, (_, tracked)| sum.plus(&tracked.job.spec.per_rank))
     }
 
     /// How full the cluster is.
@@ -51,8 +66,8 @@ impl Cluster {
             });
             sum.pending += u64::from(starting);
         }
-        for node in self.nodes.values().filter(|node| node.is_online()) {
-            let capacity = node.hello.as_ref().map(|hello| hello.capacity).unwrap_or_default();
+        for (name, node) in self.nodes.iter().filter(|(_, node)| node.is_online()) {
+            let capacity = self.records.get(name).map(|record| record.capacity).unwrap_or_default();
             sum.cores += u64::from(capacity.cores);
             sum.memory_bytes += capacity.memory_bytes;
             sum.cores_used += u64::from(node.used.cores);
@@ -63,7 +78,7 @@ impl Cluster {
 
     /// The overview for operators.
     #[must_use]
-    pub fn cluster_view(&self, _now: Now) -> ClusterView {
+    pub fn cluster_view(&self, now: Now) -> ClusterView {
         ClusterView {
             cluster: self.settings.cluster.to_string(),
             provider: self.settings.provider.to_string(),
@@ -80,13 +95,53 @@ impl Cluster {
                 .map(ToString::to_string)
                 .chain(self.alarms.iter().map(|(_, alarm)| alarm.clone()))
                 .collect(),
+            brakes: self.brake_views(now.moment),
+            // Whoever serves the view knows where this coordinator listens and which role it has.
+            leader: None,
+            role: None,
         }
     }
 
     /// Every node, by name.
     #[must_use]
     pub fn node_views(&self, now: Now) -> Vec<NodeView> {
-        self.nodes.iter().map(|(name, node)| node_view(now, name, node)).collect()
+        self.nodes.iter().map(|(name, node)| self.node_view(now, name, node)).collect()
+    }
+
+    fn node_view(&self, now: Now, name: &NodeName, node: &Node) -> NodeView {
+        let state = match node {
+            node if node.session.is_none() || node.silent.is_some() => "offline",
+            node if !node.engine_ok => "degraded",
+            _ => "online",
+        };
+        let admission = match self.admission(name) {
+            Admission::Open => "schedulable",
+            Admission::Cordoned => "cordoned",
+            Admission::Draining { .. } if node.placed.is_empty() => "drained",
+            Admission::Draining { .. } => "draining",
+        };
+        let record = self.records.get(name);
+        let capacity = record.map(|record| record.capacity).unwrap_or_default();
+        NodeView {
+            name: name.to_string(),
+            state: state.to_owned(),
+            admission: admission.to_owned(),
+            drain_ends_in_ms: self.drained_at(name).map(|moment| moment.since_ms(now.moment)),
+            heard_ms_ago: node.heard.map(|heard| now.moment.since_ms(heard)),
+            engine: record.map(|record| format!("{} {}", record.engine, record.engine_version)).unwrap_or_default(),
+            version: record.map(|record| record.version.clone()).unwrap_or_default(),
+            network_zone: record.map(|record| record.network_zone.clone()).unwrap_or_default(),
+            cores: capacity.cores,
+            cores_used: node.used.cores,
+            memory_bytes: capacity.memory_bytes,
+            memory_bytes_used: node.used.memory_bytes,
+            gpus: capacity.gpus,
+            gpus_used: node.used.gpus,
+            categories: record.map(|record| record.categories.clone()).unwrap_or_default(),
+            labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+            ranks: node.placed.iter().map(|key| format!("{}/{}", key.job, key.rank)).collect(),
+            unknown_ranks: node.unknown.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// Every job, oldest first.
@@ -130,34 +185,6 @@ impl Cluster {
     }
 }
 
-fn node_view(now: Now, name: &NodeName, node: &Node) -> NodeView {
-    let state = match node {
-        node if node.session.is_none() || node.silent => "offline",
-        node if !node.engine_ok => "degraded",
-        _ => "online",
-    };
-    let hello = node.hello.as_ref();
-    let capacity = hello.map(|hello| hello.capacity).unwrap_or_default();
-    NodeView {
-        name: name.to_string(),
-        state: state.to_owned(),
-        heard_ms_ago: node.heard.map(|heard| now.moment.since_ms(heard)),
-        engine: hello.map(|hello| format!("{} {}", hello.engine, hello.engine_version)).unwrap_or_default(),
-        version: hello.map(|hello| hello.version.clone()).unwrap_or_default(),
-        network_zone: hello.map(|hello| hello.network_zone.clone()).unwrap_or_default(),
-        cores: capacity.cores,
-        cores_used: node.used.cores,
-        memory_bytes: capacity.memory_bytes,
-        memory_bytes_used: node.used.memory_bytes,
-        gpus: capacity.gpus,
-        gpus_used: node.used.gpus,
-        categories: hello.map(|hello| hello.categories.clone()).unwrap_or_default(),
-        labels: hello.map(|hello| hello.labels.clone()).unwrap_or_default(),
-        ranks: node.placed.iter().map(|key| format!("{}/{}", key.job, key.rank)).collect(),
-        unknown_ranks: node.unknown.iter().map(ToString::to_string).collect(),
-    }
-}
-
 fn job_view(_now: Now, wording: &dyn Wording, tracked: &Tracked) -> JobView {
     let job = &tracked.job;
     let reason = match &job.life {
@@ -167,8 +194,11 @@ fn job_view(_now: Now, wording: &dyn Wording, tracked: &Tracked) -> JobView {
         },
         Life::Preparing { .. } => ready(tracked, "prepared", |s| matches!(s.state, Some(RankState::Prepared { .. }))),
         Life::Starting { .. } => ready(tracked, "started", Seen::has_started),
-        Life::Running { .. } => tracked.held_back.clone().unwrap_or_default(),
-        Life::Undoing { .. } => job.failed_attempts.last().map(|failed| failed.reason.clone()).unwrap_or_default(),
+        Life::Running { .. } => tracked.held_back.map(held_words).unwrap_or_default().to_owned(),
+        Life::Undoing { .. } => match job.failed_attempts.last().filter(|failed| failed.attempt == job.attempt) {
+            Some(failed) => failed.reason.clone(),
+            None => "a node was taken out of service before the job ran".to_owned(),
+        },
         Life::Stopping { cause, .. } | Life::Ended { cause, .. } => wording.reason(cause),
     };
     let ran_ms = match &job.life {

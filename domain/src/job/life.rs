@@ -7,6 +7,7 @@
 //! ```
 
 use super::{EndCause, Job};
+use crate::guard::{self, Guard};
 use crate::id::{NodeName, Rank};
 use crate::outbox::Notice;
 use crate::rank::RankEnd;
@@ -64,7 +65,7 @@ pub enum Life {
         /// How old rank 0 was when the last rank had started. What runs longer than that is charged.
         offset_ms: u64,
     },
-    /// An attempt failed; what it left is removed before the next.
+    /// An attempt failed or was withdrawn; what it left is removed before the next.
     Undoing {
         /// Where.
         placement: Placement,
@@ -193,6 +194,19 @@ impl Job {
         }
     }
 
+    /// Preparing or Starting -> Undoing: an operator takes a node out of service. That is nobody's failure, so it is not
+    /// counted among the failed attempts.
+    pub fn withdraw(&mut self, node: &NodeName) {
+        if let Life::Preparing { placement } | Life::Starting { placement, .. } = &self.life {
+            self.life = Life::Undoing { placement: placement.clone() };
+            let reason = format!("node {node} was taken out of service before the job ran; it is placed again");
+            let notice = Notice::Waiting { reason };
+            if self.notices.last() != Some(&notice) {
+                self.notices.push(notice);
+            }
+        }
+    }
+
     /// Undoing -> Queued: everything the attempt left is gone.
     pub fn requeue(&mut self) {
         debug_assert!(matches!(self.life, Life::Undoing { .. }));
@@ -201,6 +215,12 @@ impl Job {
 
     /// Anything -> Stopping, or -> Ended where nothing was placed. The first cause stays; an end stays for ever.
     pub fn stop(&mut self, cause: EndCause, wall_ms: u64) {
+        if let Life::Stopping { cause: known, .. } | Life::Ended { cause: known, .. } = &mut self.life
+            && !guard::stands(Guard::OneEnd)
+        {
+            *known = cause;
+            return;
+        }
         let (placement, addresses, offset_ms) = match &self.life {
             Life::Queued => {
                 self.finish(None, Vec::new(), cause, Vec::new(), wall_ms);

@@ -47,6 +47,11 @@ pub enum EndCause {
         /// Which rank.
         rank: u32,
     },
+    /// An operator took one of its nodes out of service, and the deadline for leaving it has passed.
+    Drained {
+        /// Which node.
+        node: String,
+    },
     /// No attempt could start it.
     CannotStart {
         /// In words for the user.

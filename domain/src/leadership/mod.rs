@@ -13,6 +13,7 @@
 mod tests;
 
 use crate::commit::Revision;
+use crate::guard::{self, Guard};
 use crate::id::Term;
 use crate::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -254,7 +255,7 @@ impl Leadership {
     }
 
     fn holds_lease(&self, now: Moment) -> bool {
-        self.valid_until().is_some_and(|until| now < until)
+        self.valid_until().is_some_and(|until| now < until || !guard::stands(Guard::LeaseValidity))
     }
 
     /// When [`LeadershipEvent::Tick`] is due, if nothing happens before.

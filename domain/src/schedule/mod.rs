@@ -7,6 +7,9 @@ use crate::id::{JobId, NodeName};
 use crate::resources::Resources;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most nodes that a reason to wait names; it holds one more, so that whoever words it can say that there are others.
+pub const MOST_NAMED: usize = 3;
+
 /// One node that may take ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -20,6 +23,24 @@ pub struct Room {
     pub zone: String,
     /// Product categories it serves; empty means all.
     pub categories: Vec<String>,
+}
+
+/// A node that is known and takes nothing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// What it would be.
+    pub room: Room,
+    /// Why it is none.
+    pub why: Absence,
+}
+
+/// Why a node takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It is not heard, or its engine does not answer.
+    Offline,
+    /// An operator cordoned or drained it.
+    Cordoned,
 }
 
 /// One job that waits.
@@ -42,6 +63,8 @@ pub struct Gang {
 pub struct Snapshot {
     /// The nodes that can take something now.
     pub rooms: Vec<Room>,
+    /// The nodes that are known and cannot; they explain why a job waits.
+    pub away: Vec<Away>,
     /// The jobs that wait, first come first.
     pub queue: Vec<Gang>,
 }
@@ -49,15 +72,26 @@ pub struct Snapshot {
 /// Why a job waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// No nodes that are online could hold it, even empty.
+    /// No nodes that are known could hold it, even empty.
     NeverFits {
-        /// Ranks of it that the best zone could hold, empty.
+        /// Ranks of it that the best zone of those in service could hold, empty.
         ranks: u32,
+    },
+    /// The nodes in service could not hold it, even empty; with those that are away they could.
+    Away {
+        /// Ranks of it that the best zone of those in service could hold, empty.
+        ranks: u32,
+        /// Nodes of its category that are offline, at most [`MOST_NAMED`] and one.
+        offline: Vec<NodeName>,
+        /// Nodes of its category that are cordoned or drained, at most [`MOST_NAMED`] and one.
+        cordoned: Vec<NodeName>,
     },
     /// Others hold the room.
     Full {
         /// Ranks of it that would fit now.
         ranks: u32,
+        /// Nodes of its category that are cordoned or drained.
+        cordoned: usize,
     },
     /// A job of the same category came first.
     Behind {
@@ -91,10 +125,12 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
             let possible = most(gang, &usable, |room| room.capacity);
             let wait = if possible < gang.replicas {
                 // It may wait for a node for ever; it must not hold up those behind it.
-                Wait::NeverFits { ranks: possible }
+                too_few(snapshot, gang, possible)
             } else {
                 blocked.insert(&gang.category, &gang.job);
-                Wait::Full { ranks: most(gang, &usable, |room| free.get(&room.node).copied().unwrap_or_default()) }
+                let ranks = most(gang, &usable, |room| free.get(&room.node).copied().unwrap_or_default());
+                let away = snapshot.away.iter().filter(|away| serves(&away.room, gang));
+                Wait::Full { ranks, cordoned: away.filter(|away| away.why == Absence::Cordoned).count() }
             };
             plan.waiting.push((gang.job.clone(), wait));
             continue;
@@ -109,10 +145,31 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     plan
 }
 
+/// Why a gang waits that the nodes in service could not hold.
+fn too_few(snapshot: &Snapshot, gang: &Gang, ranks: u32) -> Wait {
+    let away: Vec<&Away> = snapshot.away.iter().filter(|away| serves(&away.room, gang)).collect();
+    let rooms = snapshot.rooms.iter().filter(|room| serves(room, gang));
+    let known: Vec<&Room> = rooms.chain(away.iter().map(|away| &away.room)).collect();
+    if most(gang, &known, |room| room.capacity) < gang.replicas {
+        return Wait::NeverFits { ranks };
+    }
+    let named = |why: Absence| {
+        let mut names: Vec<NodeName> =
+            away.iter().filter(|away| away.why == why).map(|away| away.room.node.clone()).collect();
+        names.sort();
+        names.truncate(MOST_NAMED + 1);
+        names
+    };
+    Wait::Away { ranks, offline: named(Absence::Offline), cordoned: named(Absence::Cordoned) }
+}
+
+fn serves(room: &Room, gang: &Gang) -> bool {
+    room.categories.is_empty() || room.categories.contains(&gang.category)
+}
+
 /// The nodes that a gang may use: those of its category, without the ones to avoid unless it could not exist without.
 fn usable<'a>(snapshot: &'a Snapshot, gang: &Gang) -> Vec<&'a Room> {
-    let serves = |room: &&Room| room.categories.is_empty() || room.categories.contains(&gang.category);
-    let all: Vec<&Room> = snapshot.rooms.iter().filter(serves).collect();
+    let all: Vec<&Room> = snapshot.rooms.iter().filter(|room| serves(room, gang)).collect();
     let others: Vec<&Room> = all.iter().copied().filter(|room| !gang.avoid.contains(&room.node)).collect();
     if most(gang, &others, |room| room.capacity) >= gang.replicas { others } else { all }
 }

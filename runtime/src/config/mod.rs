@@ -71,3 +71,4 @@ pub use error::{Complaint, ConfigError, Origin};
 pub use key::{Key, Kind, Program};
 pub use load::{Loaded, Outcome, Validate, from_process, load, load_command};
 pub use print::reference;
+pub use value::duration_ms;

@@ -106,6 +106,19 @@ impl Kind {
     }
 }
 
+/// Milliseconds of a duration such as `250ms`, `90s`, `10m`, `1h` or `7d`, as keys of [`Kind::DurationMs`] read it; `None`
+/// if the text is none.
+///
+/// ```
+/// assert_eq!(muster_runtime::config::duration_ms("10m"), Some(600_000));
+/// assert_eq!(muster_runtime::config::duration_ms("soon"), None);
+/// ```
+#[must_use]
+pub fn duration_ms(text: &str) -> Option<u64> {
+    let value = Kind::DurationMs.read_text(text)?;
+    u64::try_from(value.as_integer()?).ok()
+}
+
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }

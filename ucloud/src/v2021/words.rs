@@ -109,7 +109,9 @@ fn state_of(cause: &EndCause) -> JobState {
         | EndCause::Terminated
         | EndCause::NoCredit => JobState::Success,
         EndCause::TimeLimit => JobState::Expired,
-        EndCause::NodeLost { .. } | EndCause::CannotStart { .. } | EndCause::Orphaned => JobState::Failure,
+        EndCause::NodeLost { .. } | EndCause::Drained { .. } | EndCause::CannotStart { .. } | EndCause::Orphaned => {
+            JobState::Failure
+        }
     }
 }
 
@@ -126,6 +128,10 @@ fn reason_of(cause: &EndCause) -> String {
         EndCause::NodeLost { node, rank } => {
             format!("The job has failed: node {} was lost (rank {rank}). Please start it again", clean(node))
         }
+        EndCause::Drained { node } => format!(
+            "The machine was taken out of service by its operator (node {} was drained). Please start the job again",
+            clean(node)
+        ),
         EndCause::CannotStart { reason } => format!("The job could not be started: {}", clean(reason)),
         EndCause::Orphaned => "The job was stopped: UCloud does not know it".to_owned(),
     }

@@ -43,6 +43,11 @@ fn every_end_has_its_state_and_words() {
             "The job has failed: node node-1 was lost (rank 3). Please start it again",
         ),
         (
+            EndCause::Drained { node: text("node-1") },
+            "FAILURE",
+            "The machine was taken out of service by its operator (node node-1 was drained). Please start the job again",
+        ),
+        (
             EndCause::CannotStart { reason: text("no such image\n") },
             "FAILURE",
             "The job could not be started: no such image",

@@ -266,6 +266,77 @@ fn a_pause_of_the_leader_itself_is_nobodys_silence() {
 }
 
 #[test]
+fn a_hello_from_before_the_take_over_ends_nothing() {
+    // A worker gave up a stream before it got the job; its hello arrives after a change of leader, ahead of the real one.
+    let mut world = World::new(&[("a", 1)]);
+    let old = world.hello("a");
+    world.pass(20_000);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.cut("a");
+    world.restart();
+    world.event(Event::WorkerHello { session: 900, hello: Box::new(old) });
+    world.pass(5_000);
+    assert_eq!(world.life("1"), "running", "an old hello says nothing about what came after it");
+    world.connect("a");
+    world.pass(MINUTE);
+    assert_eq!((world.life("1"), world.cause("1")), ("running", None));
+}
+
+#[test]
+fn a_hello_that_lists_a_rank_as_prepared_does_not_prove_that_it_does_not_run() {
+    let mut world = World::new(&[("a", 1), ("b", 1), ("c", 1)]);
+    world.hold_start = Some("b".into());
+    world.create(vec![spec("1", 2)]).unwrap();
+    let mut old = world.hello("a");
+    assert!(matches!(old.ranks[0].state, crate::rank::RankState::Running { .. }));
+    old.ranks[0].state = crate::rank::RankState::Prepared { address: "10.0.0.2".into() };
+    let key = RankKey { job: id("1"), rank: 1, attempt: 1 };
+    world.cut("a");
+    let observation = Observation::StartFailed { reason: "disk full".into(), retry: true };
+    world.agent("b", AgentEvent::Observed { key, observation });
+    assert_eq!(world.life("1"), "undoing");
+    world.restart();
+    world.event(Event::WorkerHello { session: 900, hello: Box::new(old) });
+    world.pass(5_000);
+    assert_eq!((world.life("1"), world.store[&id("1")].attempt), ("undoing", 1), "rank 0 runs on a, for all we know");
+}
+
+#[test]
+fn time_that_only_an_agent_without_its_engine_claims_is_not_charged() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(30_000);
+    world.engine_ok = false;
+    world.pass(2 * MINUTE);
+    assert_eq!(world.periods_charged("1"), 0, "it may have ended, unseen");
+    let key = RankKey { job: id("1"), rank: 0, attempt: 1 };
+    let ended = Observation::Ended { end: RankEnd::Exited { code: 0 }, age_ms: 45_000 };
+    world.engine_ok = true;
+    world.agent("a", AgentEvent::Observed { key, observation: ended });
+    world.pass(MINUTE);
+    assert_eq!((world.life("1"), world.periods_charged("1")), ("ended", 0));
+}
+
+#[test]
+fn a_late_word_of_rank_0_does_not_make_the_gang_older() {
+    // Rank 0 starts at once and is heard late; rank 1 starts 20 s after it. The gang runs from then on.
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.hold_start = Some("b".into());
+    world.create(vec![spec("1", 2)]).unwrap();
+    world.cut("a");
+    world.pass(18_000);
+    let key = RankKey { job: id("1"), rank: 1, attempt: 1 };
+    let started_at = Moment(world.now_ms);
+    world.agent("b", AgentEvent::Observed { key, observation: Observation::Started { started_at } });
+    world.connect("a");
+    assert_eq!(world.life("1"), "running");
+    world.pass(61_000);
+    assert_eq!(world.periods_charged("1"), 1);
+    let Life::Running { offset_ms, .. } = world.store[&id("1")].life else { panic!() };
+    assert!((18_000..=21_000).contains(&offset_ms), "{offset_ms}");
+}
+
+#[test]
 fn a_worker_cannot_claim_more_time_than_has_passed() {
     let mut world = World::new(&[("a", 1)]);
     world.create(vec![spec("1", 1)]).unwrap();
@@ -302,7 +373,7 @@ impl Wording for Words {
 fn hello(name: &str) -> Hello {
     Hello {
         node: NodeName::new(name).unwrap(),
-        boot_id: "b".into(),
+        boot_id: "boot-1".into(),
         capacity: Resources { cores: 1, memory_bytes: 1 << 40, gpus: 0 },
         categories: vec![],
         labels: BTreeMap::new(),

@@ -2,9 +2,12 @@
 //! scripted Core, and a clock that only the test moves. Invariants are checked after every event.
 
 mod accounting;
+mod brake;
 mod core;
 mod faults;
+mod orders;
 mod road;
+mod takeover;
 mod worker;
 
 use super::*;
@@ -20,6 +23,7 @@ use crate::outbox::Notice;
 use crate::product::{Period, ProductRef};
 use crate::rank::{Command, RankEnd};
 use crate::resources::Resources;
+use crate::view::NodeView;
 use crate::worker::{Hello, Report};
 use worker::Worker;
 
@@ -76,12 +80,16 @@ pub(super) struct World {
     next_request: RequestId,
     /// The store: what a successor would find.
     pub(super) store: BTreeMap<JobId, Job>,
+    pub(super) nodes: BTreeMap<NodeName, NodeRecord>,
     pub(super) replies: BTreeMap<RequestId, Reply>,
     /// What Core was told and accepted, per job.
     pub(super) told: BTreeMap<JobId, Vec<Notice>>,
     pub(super) charges: Vec<Charge>,
     pub(super) disowned: Vec<JobId>,
     pub(super) alarms: Vec<String>,
+    pub(super) yields: usize,
+    /// Documents that were written or removed.
+    pub(super) writes: usize,
     /// Jobs that Core denies.
     pub(super) unknown_to_core: BTreeSet<JobId>,
     /// Jobs whose wallet is empty.
@@ -90,6 +98,8 @@ pub(super) struct World {
     pub(super) deaf_to: BTreeSet<String>,
     /// The worker whose engine does not answer a start.
     pub(super) hold_start: Option<String>,
+    /// Whether the workers' engines answer.
+    pub(super) engine_ok: bool,
     /// Whether Core answers at all.
     pub(super) core_is_up: bool,
     pub(super) unanswered: Vec<Effect>,
@@ -117,15 +127,19 @@ impl World {
             next_session: 1,
             next_request: 1,
             store: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             replies: BTreeMap::new(),
             told: BTreeMap::new(),
             charges: vec![],
             disowned: vec![],
             alarms: vec![],
+            yields: 0,
+            writes: 0,
             unknown_to_core: BTreeSet::new(),
             broke: BTreeSet::new(),
             deaf_to: BTreeSet::new(),
             hold_start: None,
+            engine_ok: true,
             core_is_up: true,
             unanswered: vec![],
             writes_until_crash: None,
@@ -142,6 +156,7 @@ impl World {
                 keeps_everything: false,
                 commands: vec![],
                 cores: *cores,
+                boot: 1,
             };
             world.workers.insert((*name).to_owned(), worker);
             world.connect(name);
@@ -195,6 +210,7 @@ impl World {
         let writes = effects.iter().filter(|effect| matches!(effect, Effect::Write { .. })).count();
         let dies = self.writes_until_crash.is_some_and(|left| left <= writes);
         self.writes_until_crash = self.writes_until_crash.map(|left| left.saturating_sub(writes));
+        self.writes += writes;
         for effect in effects {
             match effect {
                 effect if dies && !matches!(effect, Effect::Write { .. }) => {}
@@ -202,7 +218,12 @@ impl World {
                     assert_eq!(check_change(self.store.get(&job.spec.id), &job), vec![]);
                     self.store.insert(job.spec.id.clone(), *job);
                 }
-                Effect::Write { write: Write::Node(_) | Write::ForgetNode(_), .. } => {}
+                Effect::Write { write: Write::Node(node), .. } => {
+                    self.nodes.insert(node.name.clone(), *node);
+                }
+                Effect::Write { write: Write::ForgetNode(node), .. } => {
+                    self.nodes.remove(&node);
+                }
                 Effect::Write { write: Write::ForgetJob(job), .. } => {
                     self.store.remove(&job);
                 }
@@ -213,6 +234,7 @@ impl World {
                 Effect::Close { .. } | Effect::Changed { .. } => {}
                 Effect::Disown { job } => self.disowned.push(job),
                 Effect::Alarm { message } => self.alarms.push(message),
+                Effect::Yield { .. } => self.yields += 1,
                 effect @ (Effect::Tell { .. } | Effect::Charge { .. }) if !self.core_is_up => {
                     self.unanswered.push(effect)
                 }
@@ -294,6 +316,22 @@ impl World {
         assert_eq!(self.replies.remove(&request), Some(Ok(())));
     }
 
+    /// An operator's order.
+    pub(super) fn order(&mut self, order: impl FnOnce(RequestId) -> Event) -> Reply {
+        let request = self.request();
+        self.event(order(request));
+        self.replies.remove(&request).expect("every request is answered")
+    }
+
+    pub(super) fn drain(&mut self, node: &str, deadline_ms: Option<u64>) {
+        let node = NodeName::new(node).unwrap();
+        assert_eq!(self.order(|request| Event::Drain { request, node, deadline_ms }), Ok(()));
+    }
+
+    pub(super) fn view(&self, node: &str) -> NodeView {
+        self.cluster.node_views(self.now()).into_iter().find(|view| view.name == node).unwrap()
+    }
+
     pub(super) fn extend(&mut self, job: &str, add_ms: u64) -> Reply {
         let request = self.request();
         self.event(Event::Extend { request, items: vec![crate::event::Extension { job: id(job), add_ms }] });
@@ -331,7 +369,8 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.term += 1;
         self.unanswered.clear();
-        let documents = Documents { jobs: self.store.values().cloned().collect(), ..Documents::default() };
+        let documents =
+            Documents { jobs: self.store.values().cloned().collect(), nodes: self.nodes.values().cloned().collect() };
         let (cluster, effects) = Cluster::restore(settings(), self.term, self.now(), documents);
         self.cluster = cluster;
         self.perform_all(effects);

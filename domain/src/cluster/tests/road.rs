@@ -200,6 +200,7 @@ fn terminate_ends_a_job_in_every_phase() {
 fn terminate_of_an_unknown_job_tells_core_that_it_failed() {
     let mut world = World::new(&[]);
     world.terminate("404");
+    world.pass(10_000);
     assert_eq!(world.disowned, vec![id("404")]);
 }
 

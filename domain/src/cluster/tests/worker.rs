@@ -16,6 +16,8 @@ pub(in crate::cluster) struct Worker {
     /// Commands wait in here while the test holds the engine.
     pub(super) commands: Vec<Command>,
     pub(super) cores: u32,
+    /// Counts the boots of its machine.
+    pub(super) boot: u32,
 }
 
 impl World {
@@ -72,7 +74,7 @@ impl World {
                 applied_sequence: worker.agent.applied_sequence(),
                 complete,
                 ranks,
-                engine_ok: true,
+                engine_ok: self.engine_ok,
             };
             let session = worker.session;
             self.send(Event::WorkerReport { session, report });
@@ -91,9 +93,19 @@ impl World {
         let term = self.term;
         let worker = self.workers.get_mut(name).unwrap();
         (worker.session, worker.connected) = (session, true);
-        let hello = Hello {
+        let hello = self.hello(name);
+        self.agent(name, AgentEvent::Connected { term });
+        self.event(Event::WorkerHello { session, hello: Box::new(hello) });
+        // What the hello lists may be old; the first heartbeat after the welcome counts.
+        self.heartbeat(name);
+    }
+
+    /// What a worker would say now on a new stream.
+    pub(super) fn hello(&self, name: &str) -> Hello {
+        let worker = &self.workers[name];
+        Hello {
             node: NodeName::new(name).unwrap(),
-            boot_id: "b".into(),
+            boot_id: format!("boot-{}", worker.boot),
             capacity: Resources { cores: worker.cores, memory_bytes: 1 << 40, gpus: 0 },
             categories: vec![],
             labels: BTreeMap::new(),
@@ -104,9 +116,16 @@ impl World {
             last_term: worker.agent.last_term(),
             sent_at_ms: self.now_ms,
             ranks: worker.agent.reports(Moment(self.now_ms)),
-        };
-        self.agent(name, AgentEvent::Connected { term });
-        self.event(Event::WorkerHello { session, hello: Box::new(hello) });
+        }
+    }
+
+    /// The machine restarts: nothing that ran is there any more, and the agent remembers only its term.
+    pub(super) fn reboot(&mut self, name: &str) {
+        self.cut(name);
+        let worker = self.workers.get_mut(name).unwrap();
+        worker.boot += 1;
+        worker.agent = Agent::new(AgentSettings { grace_ms: 10_000 }, worker.agent.last_term());
+        self.connect(name);
     }
 
     /// The stream breaks; the worker lives on.
