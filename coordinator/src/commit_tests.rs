@@ -41,6 +41,10 @@ impl Store for Scripted {
         1024
     }
 
+    fn space(&self) -> tokio::sync::watch::Receiver<Option<crate::store::Space>> {
+        tokio::sync::watch::Sender::new(None).subscribe()
+    }
+
     fn commit(&self, _: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         let names = writes.iter().map(|write| match write {
             Write::Job(job) => job.spec.id.to_string(),
@@ -75,7 +79,8 @@ fn stage() -> Stage {
     let (decisions, queue) = mpsc::channel(100);
     let (sender, changes) = broadcast::channel(100);
     let words = Words { provider: ProviderId::new("example").unwrap() };
-    let dispatch = Dispatch::new(Sessions::default(), Outbox::new(words), sender, Metrics::new());
+    let dispatch =
+        Dispatch::new(Sessions::serving(), Outbox::new(words), sender, CancellationToken::new(), Metrics::new());
     let lost = CancellationToken::new();
     let leadership = Leadership { lost: lost.clone(), ..leading() };
     let task = tokio::spawn(run(store.clone(), leadership, queue, dispatch, Metrics::new()));
@@ -155,9 +160,10 @@ async fn a_worker_hears_only_of_what_is_durable() {
     let store = Arc::new(Scripted::default());
     let (decisions, queue) = mpsc::channel(100);
     let (changes, _) = broadcast::channel(100);
-    let sessions = Sessions::default();
+    let sessions = Sessions::serving();
     let words = Words { provider: ProviderId::new("example").unwrap() };
-    let dispatch = Dispatch::new(sessions.clone(), Outbox::new(words), changes, Metrics::new());
+    let dispatch =
+        Dispatch::new(sessions.clone(), Outbox::new(words), changes, CancellationToken::new(), Metrics::new());
     let mut worker = sessions.open().unwrap();
     let commit = store.expect();
     tokio::spawn(run(store.clone(), leading(), queue, dispatch, Metrics::new()));

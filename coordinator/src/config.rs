@@ -1,13 +1,16 @@
 //! Everything the coordinator can be told, with defaults, checked as a whole before any port opens.
 
+mod etcd;
 mod keys;
 
 pub use keys::PROGRAM;
 
 use crate::core::client::{ClientSettings, Timing};
 use crate::core::token::RefreshToken;
+use crate::election::Identity;
+use crate::server::Addresses;
 use muster_domain::cluster::Settings;
-use muster_domain::id::{ClusterName, ProviderId};
+use muster_domain::id::{ClusterName, NodeName, ProviderId};
 use muster_domain::product::Product;
 use muster_runtime::config::{Complaint, Validate};
 use muster_runtime::telemetry;
@@ -24,6 +27,8 @@ use std::path::PathBuf;
 pub struct Config {
     pub provider: ProviderConfig,
     pub cluster: ClusterConfig,
+    pub coordinator: CoordinatorConfig,
+    pub advertise: AdvertiseConfig,
     pub http: HttpConfig,
     pub operator: OperatorConfig,
     pub fleet: FleetConfig,
@@ -53,6 +58,10 @@ sections! {
     ProviderConfig { id: String, }
     /// `[cluster]`
     ClusterConfig { name: String, }
+    /// `[coordinator]`
+    CoordinatorConfig { name: Option<String>, }
+    /// `[advertise]`
+    AdvertiseConfig { http: Option<String>, operator: Option<String>, fleet: Option<String>, }
     /// `[http]`
     HttpConfig { listen: SocketAddr, }
     /// `[operator]`
@@ -85,7 +94,31 @@ sections! {
         retention_ms: u64,
     }
     /// `[store]`
-    StoreConfig { path: PathBuf, }
+    StoreConfig { kind: StoreKind, path: PathBuf, etcd: EtcdConfig, }
+    /// `[store.etcd]`
+    EtcdConfig {
+        endpoints: Vec<String>,
+        prefix: String,
+        ca_file: Option<PathBuf>,
+        certificate_file: Option<PathBuf>,
+        key_file: Option<PathBuf>,
+        user: Option<String>,
+        password_file: Option<PathBuf>,
+        incarnation: u16,
+        space_budget_mib: u64,
+        lease_ttl_ms: u64,
+        request_timeout_ms: u64,
+    }
+}
+
+/// Where the cluster's state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In one file of one coordinator.
+    Embedded,
+    /// In etcd, which several coordinators share.
+    Etcd,
 }
 
 /// What becomes of a last period that has only begun (`protocol.md` 16.1).
@@ -110,6 +143,35 @@ impl Validate for Config {
         expect(id.is_ok(), "provider.id", "1 to 63 letters, digits, '-', '.' or '_', beginning with a letter or digit");
         let name = ClusterName::new(self.cluster.name.as_str());
         expect(name.is_ok(), "cluster.name", "1 to 40 letters, digits or '-', beginning with a letter or digit");
+        expect(
+            self.name().is_ok(),
+            "coordinator.name",
+            "1 to 63 letters, digits, '-', '.' or '_', unlike any other coordinator's; the machine's name is none, so set one",
+        );
+        for (key, address) in
+            [("advertise.http", &self.advertise.http), ("advertise.operator", &self.advertise.operator)]
+        {
+            let usable = address.as_ref().is_none_or(|address| is_host_and_port(address));
+            expect(usable, key, "a host and a port, such as 10.0.0.1:8470");
+        }
+        expect(
+            self.advertise.fleet.as_ref().is_none_or(|url| {
+                let bare = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+                bare.is_some_and(is_host_and_port)
+            }),
+            "advertise.fleet",
+            "http:// or https:// with a host and a port, such as http://10.0.0.1:8472",
+        );
+        let advertised = [
+            ("advertise.http", "http.listen", self.http.listen, self.advertise.http.is_some()),
+            ("advertise.operator", "operator.listen", self.operator.listen, self.advertise.operator.is_some()),
+            ("advertise.fleet", "fleet.listen", self.fleet.listen, self.advertise.fleet.is_some()),
+        ];
+        for (key, listens, address, is_said) in advertised {
+            let reachable = is_said || !address.ip().is_unspecified() || self.store.kind == StoreKind::Embedded;
+            let expected = format!("the address at which others reach {listens}, since that is {address}");
+            expect(reachable, key, &expected);
+        }
         expect(
             self.fleet.token_file.is_some(),
             "fleet.token_file",
@@ -148,6 +210,9 @@ impl Validate for Config {
             "timeouts.start_lease_ms",
             "at least timeouts.offline_after_ms, or a start could expire at a worker that is well",
         );
+        if self.store.kind == StoreKind::Etcd {
+            complaints.extend(self.store.etcd.complaints());
+        }
         complaints.extend(self.telemetry.complaints());
         complaints
     }
@@ -160,6 +225,30 @@ impl Config {
     /// The text is not one; a validated configuration has none.
     pub fn provider(&self) -> Result<ProviderId, muster_domain::id::BadId> {
         ProviderId::new(self.provider.id.as_str())
+    }
+
+    /// This coordinator's own name: the machine's where none is configured.
+    ///
+    /// # Errors
+    /// The text is not one; a validated configuration has none.
+    pub fn name(&self) -> Result<NodeName, muster_domain::id::BadId> {
+        let configured = self.coordinator.name.clone();
+        NodeName::new(configured.unwrap_or_else(host_name))
+    }
+
+    /// How others reach this coordinator, which listens on `addresses`.
+    ///
+    /// # Errors
+    /// The name is not one; a validated configuration has none.
+    pub fn identity(&self, addresses: &Addresses) -> Result<Identity, muster_domain::id::BadId> {
+        let or = |said: &Option<String>, bound: String| said.clone().unwrap_or(bound);
+        Ok(Identity {
+            name: self.name()?.to_string(),
+            http: or(&self.advertise.http, addresses.http.to_string()),
+            operator: or(&self.advertise.operator, addresses.operator.to_string()),
+            fleet: or(&self.advertise.fleet, format!("http://{}", addresses.fleet)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
     }
 
     /// The rules for the cluster's brain.
@@ -207,6 +296,20 @@ impl Config {
             timing: Timing::default(),
         }
     }
+}
+
+/// Whether the text is a host and a port, with nothing else.
+fn is_host_and_port(text: &str) -> bool {
+    let port = |(host, port): (&str, &str)| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    text.rsplit_once(':').is_some_and(port)
+}
+
+/// The machine's own name; may be no usable one.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

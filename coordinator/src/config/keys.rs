@@ -14,6 +14,22 @@ pub const PROGRAM: Program = Program {
 const KEYS: &[Key] = &[
     Key::new("provider.id", Kind::Text, "this provider's id at UCloud/Core").required(),
     Key::new("cluster.name", Kind::Text, "name of this installation; part of every container's labels").default("muster"),
+    Key::new("coordinator.name", Kind::Text, "this coordinator's name, unlike any other's; the machine's name if not set"),
+    Key::new(
+        "advertise.http",
+        Kind::Text,
+        "host:port at which other coordinators reach http.listen; http.listen itself if not set",
+    ),
+    Key::new(
+        "advertise.operator",
+        Kind::Text,
+        "host:port at which other coordinators reach operator.listen; operator.listen itself if not set",
+    ),
+    Key::new(
+        "advertise.fleet",
+        Kind::Text,
+        "URL at which workers reach fleet.listen, such as http://10.0.0.1:8472; made of fleet.listen if not set",
+    ),
     Key::new("http.listen", Kind::SocketAddress, "where UCloud/Core and its users' browsers call").default("127.0.0.1:8470"),
     Key::new("operator.listen", Kind::SocketAddress, "where operators call: health, and the API of `muster`")
         .default("127.0.0.1:8471"),
@@ -68,5 +84,44 @@ const KEYS: &[Key] = &[
     Key::new("timeouts.start_lease_ms", Kind::DurationMs, "how long a start command stays valid").default("20s"),
     Key::new("timeouts.resend_ms", Kind::DurationMs, "after how long an unanswered command is sent again").default("5s"),
     Key::new("timeouts.retention_ms", Kind::DurationMs, "how long an ended job is kept after all is settled; its id is not accepted anew meanwhile").default("30d"),
-    Key::new("store.path", Kind::Path, "file that holds the cluster's state").default("/var/lib/muster/coordinator.redb"),
+    Key::new(
+        "store.kind",
+        Kind::Choice(&["embedded", "etcd"]),
+        "where the cluster's state is: in a file of this one coordinator (embedded), or in etcd, which several share",
+    )
+    .default("embedded"),
+    Key::new("store.path", Kind::Path, "file that holds the cluster's state, for the embedded store")
+        .default("/var/lib/muster/coordinator.redb"),
+    Key::new("store.etcd.endpoints", Kind::List, "URLs of all members of etcd, such as https://etcd-1.example.org:2379")
+        .default(""),
+    Key::new("store.etcd.prefix", Kind::Text, "what every key begins with; the cluster's name follows").default("/muster"),
+    Key::new("store.etcd.ca_file", Kind::Path, "PEM file with the only authorities trusted for etcd; needed for https"),
+    Key::new("store.etcd.certificate_file", Kind::Path, "PEM file with the certificate shown to etcd"),
+    Key::new("store.etcd.key_file", Kind::Path, "PEM file with its private key"),
+    Key::new("store.etcd.user", Kind::Text, "user at etcd"),
+    Key::new("store.etcd.password_file", Kind::Path, "file with the user's password"),
+    Key::new(
+        "store.etcd.incarnation",
+        Kind::Integer { min: 0, max: 65_535 },
+        "raise it by one after etcd was restored from a copy, at every coordinator: terms must go on growing",
+    )
+    .default("0"),
+    Key::new(
+        "store.etcd.space_budget_mib",
+        Kind::Integer { min: 1, max: 65_536 },
+        "size of etcd's file, in MiB, that counts as full; at most etcd's own --quota-backend-bytes",
+    )
+    .default("2048"),
+    Key::new(
+        "store.etcd.lease_ttl_ms",
+        Kind::DurationMs,
+        "how long a leader that is not heard of keeps its leadership, 3s to 60s",
+    )
+    .default("9s"),
+    Key::new(
+        "store.etcd.request_timeout_ms",
+        Kind::DurationMs,
+        "how long one member of etcd may take to answer, at most a third of store.etcd.lease_ttl_ms",
+    )
+    .default("2s"),
 ];

@@ -75,3 +75,43 @@ fn two_products_of_one_name_are_refused() {
     let error = of(&LEAST.replace("memory_gib", "memory"), &[]).unwrap_err().to_string();
     assert!(error.contains("products"), "{error}");
 }
+
+#[test]
+fn etcd_needs_its_endpoints_and_nothing_else() {
+    let config =
+        of(LEAST, &["--store-kind=etcd", "--store-etcd-endpoints=http://a:2379,http://b:2379"]).unwrap().config;
+    let etcd = config.store.etcd;
+    assert_eq!(config.store.kind, StoreKind::Etcd);
+    assert_eq!(etcd.endpoints, ["http://a:2379", "http://b:2379"]);
+    assert_eq!((etcd.prefix.as_str(), etcd.incarnation, etcd.space_budget_mib), ("/muster", 0, 2048));
+    assert_eq!((etcd.lease_ttl_ms, etcd.request_timeout_ms), (9_000, 2_000));
+    // Without etcd as the store, nothing of it is looked at.
+    let config = of(LEAST, &["--store-etcd-user=muster"]).unwrap().config;
+    assert_eq!(config.store.kind, StoreKind::Embedded);
+}
+
+#[test]
+fn everything_wrong_about_etcd_is_said_with_what_was_expected() {
+    let wrong = |flags: &[&str], words: &[&str]| {
+        let flags: Vec<&str> = ["--store-kind=etcd"].iter().chain(flags).copied().collect();
+        let error = of(LEAST, &flags).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word} is missing in: {error}");
+        }
+    };
+    wrong(&[], &["store.etcd.endpoints", "since store.kind is etcd"]);
+    wrong(&["--store-etcd-endpoints=a:2379"], &["store.etcd.endpoints", "https://etcd-1.example.org:2379"]);
+    wrong(&["--store-etcd-endpoints=http://a:1,https://b:1"], &["either all https or all http"]);
+    wrong(&["--store-etcd-endpoints=https://a:1"], &["store.etcd.ca_file", "since store.etcd.endpoints are https"]);
+    wrong(&["--store-etcd-endpoints=http://a:1", "--store-etcd-ca-file=x"], &["store.etcd.ca_file", "are http"]);
+    let plain = "--store-etcd-endpoints=http://a:1";
+    wrong(&[plain, "--store-etcd-user=muster"], &["store.etcd.password_file", "store.etcd.user"]);
+    wrong(&[plain, "--store-etcd-password-file=x"], &["store.etcd.user"]);
+    wrong(&[plain, "--store-etcd-prefix=muster/"], &["store.etcd.prefix", "/muster"]);
+    wrong(&[plain, "--store-etcd-lease-ttl-ms=2s"], &["store.etcd.lease_ttl_ms", "3s to 60s"]);
+    wrong(&[plain, "--store-etcd-request-timeout-ms=4s"], &["store.etcd.request_timeout_ms", "a third"]);
+    wrong(
+        &["--store-etcd-endpoints=https://a:1", "--store-etcd-ca-file=x", "--store-etcd-certificate-file=y"],
+        &["store.etcd.key_file"],
+    );
+}

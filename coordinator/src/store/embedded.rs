@@ -5,14 +5,14 @@
 //! inside each transaction, so that a stale writer could not write even if the lock failed.
 
 use super::document::{self, BadDocument};
-use super::{Store, StoreError};
+use super::{Space, Store, StoreError};
 use futures_util::future::BoxFuture;
 use muster_domain::effect::{Documents, Write};
 use muster_domain::id::Term;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
@@ -135,6 +135,10 @@ impl Store for Embedded {
 
     fn batch_documents(&self) -> usize {
         BATCH_DOCUMENTS
+    }
+
+    fn space(&self) -> watch::Receiver<Option<Space>> {
+        watch::Sender::new(None).subscribe()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod embedded;
 use futures_util::future::BoxFuture;
 use muster_domain::effect::{Documents, Write};
 use muster_domain::id::Term;
+use tokio::sync::watch;
 
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,15 @@ pub enum StoreError {
     Conflict(String),
 }
 
+/// How full a store is that has a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What it takes on disk, in bytes, where it takes most.
+    pub used_bytes: u64,
+    /// What counts as full, in bytes.
+    pub budget_bytes: u64,
+}
+
 /// A store of documents. Object-safe.
 pub trait Store: Send + Sync + 'static {
     /// Every document, listed anew. Called once in each leadership, before its first commit.
@@ -40,4 +50,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// After how many documents a batch takes no further decision.
     fn batch_documents(&self) -> usize;
+
+    /// How full the store is, as it was last seen. `None`: not known, or it has no limit but the disk's.
+    fn space(&self) -> watch::Receiver<Option<Space>>;
 }

@@ -1,0 +1,111 @@
+//! Waiting for etcd when a coordinator starts.
+
+use super::EtcdError;
+use crate::core::backoff::Backoff;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Between two lines of the log about the same trouble.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+
+/// Why a step did not succeed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It may pass; try again.
+    Passing(String),
+    /// Somebody must mend something.
+    ToMend(EtcdError),
+}
+
+/// Repeats steps while etcd is in trouble that may pass.
+#[derive(Debug)]
+pub(super) struct Patience {
+    stop: CancellationToken,
+    endpoints: String,
+    /// What else an operator may look at; empty or a sentence.
+    hint: &'static str,
+    said_at: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(stop: CancellationToken, endpoints: String, hint: &'static str) -> Self {
+        Self { stop, endpoints, hint, said_at: None }
+    }
+
+    /// Waits that long, or until the process stops.
+    pub(super) async fn pause(&self, wait: Duration) -> Result<(), EtcdError> {
+        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(EtcdError::Stopped)
+    }
+
+    /// Tries until it works, until something must be mended, or until the process stops.
+    pub(super) async fn until<T, F>(&mut self, step: impl Fn() -> F) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let stop = self.stop.clone();
+        let mut failures = 0;
+        loop {
+            let why = match stop.run_until_cancelled(step()).await.ok_or(EtcdError::Stopped)? {
+                Ok(value) => return Ok(value),
+                Err(Trouble::ToMend(error)) => return Err(error),
+                Err(Trouble::Passing(why)) => why,
+            };
+            failures += 1;
+            self.say(&why);
+            self.pause(BACKOFF.after(failures)).await?;
+        }
+    }
+
+    /// The first time soon, then every 10 s.
+    fn say(&mut self, why: &str) {
+        if self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            self.said_at = Some(Instant::now());
+            tracing::warn!(
+                endpoints = self.endpoints,
+                why,
+                "waiting for etcd; check that it runs, that this machine reaches store.etcd.endpoints, and whether they \
+                 serve TLS (https) or not (http).{}",
+                self.hint
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn patience(stop: &CancellationToken) -> Patience {
+        Patience::new(stop.clone(), "http://127.0.0.1:1".to_owned(), "")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_waited_for_and_what_must_be_mended_is_told() {
+        let (stop, tries) = (CancellationToken::new(), AtomicU32::new(0));
+        let step = || async {
+            match tries.fetch_add(1, Ordering::Relaxed) {
+                0..5 => Err(Trouble::Passing("connection refused".to_owned())),
+                5 => Ok(7),
+                _ => Err(Trouble::ToMend(EtcdError::Credentials("no".to_owned()))),
+            }
+        };
+        assert_eq!(patience(&stop).until(step).await.unwrap(), 7);
+        assert!(matches!(patience(&stop).until(step).await, Err(EtcdError::Credentials(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_waiting() {
+        let stop = CancellationToken::new();
+        let mut patience = patience(&stop);
+        let waiting = patience.until(|| async { Err::<(), _>(Trouble::Passing("away".to_owned())) });
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            stop.cancel();
+        };
+        let (waited, ()) = tokio::join!(waiting, stopping);
+        assert!(matches!(waited, Err(EtcdError::Stopped)));
+    }
+}

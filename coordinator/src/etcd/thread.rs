@@ -1,0 +1,126 @@
+//! The thread that runs the rules of [`muster_domain::leadership`]: answers and time go in, effects come out and are
+//! performed as tasks of this thread's own runtime, over connections of its own.
+
+mod requests;
+mod role;
+
+use super::MetaSeen;
+use super::client::{Access, Etcd};
+use super::election::Command;
+use super::keys::Keys;
+use super::leader::Entry;
+use super::leading::Leading;
+use super::probe;
+use super::registration;
+use crate::election::Standing;
+use muster_domain::leadership::{LeadershipEvent, LeaseId};
+use muster_domain::time::Moment;
+use muster_runtime::clock::boottime;
+pub(super) use requests::keep_alive;
+use requests::{Answer, Requests};
+use role::Part;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The longest sleep: a suspended machine is noticed after at most this time, since sleeps do not count while suspended.
+const LONGEST_SLEEP_MS: u64 = 500;
+/// From this on, an operator is told that the thread woke up late: keepalives are late then too.
+const LATE_MS: u64 = 500;
+
+/// What the thread works with.
+pub(super) struct Setting {
+    pub(super) access: Access,
+    pub(super) keys: Keys,
+    pub(super) me: Entry,
+    pub(super) meta: MetaSeen,
+    /// The lease of this coordinator's name.
+    pub(super) name_lease: LeaseId,
+    /// Time to live of leases, as etcd counts it.
+    pub(super) ttl_s: i64,
+    /// Time to live as we count it.
+    pub(super) lease_ttl_ms: u64,
+    pub(super) leading: Arc<Leading>,
+}
+
+/// Starts the thread; it ends when `gone` is cancelled.
+pub(super) fn start(
+    setting: Setting,
+    commands: mpsc::UnboundedReceiver<Command>,
+    standing: watch::Sender<Standing>,
+    gone: CancellationToken,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let dispatch = tracing::dispatcher::get_default(Clone::clone);
+    let run = move || {
+        tracing::dispatcher::with_default(&dispatch, || {
+            runtime.block_on(gone.run_until_cancelled(run(setting, commands, standing)));
+        });
+    };
+    std::thread::Builder::new().name("election".to_owned()).spawn(run)?;
+    Ok(())
+}
+
+async fn run(setting: Setting, mut commands: mpsc::UnboundedReceiver<Command>, standing: watch::Sender<Standing>) {
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let (reports, mut absences) = mpsc::unbounded_channel();
+    let (targets, target) = watch::channel(None);
+    let etcd = Etcd::new(setting.access.clone());
+    let requests = Requests {
+        etcd: etcd.clone(),
+        keepalives: Etcd::new(setting.access.clone()),
+        keys: setting.keys.clone(),
+        me: setting.me.clone(),
+        ttl_s: setting.ttl_s,
+        answers: answers.clone(),
+        said_at: Arc::default(),
+    };
+    tokio::spawn(probe::watch(setting.me.clone(), target, reports));
+    tokio::spawn(requests::watch_leader(etcd.clone(), setting.keys.clone(), answers.clone()));
+    let resigned = CancellationToken::new();
+    let keeping = registration::keep(registration::Name {
+        etcd: Etcd::new(setting.access.clone()),
+        keys: setting.keys.clone(),
+        me: setting.me.clone(),
+        ttl_s: setting.ttl_s,
+        lease: setting.name_lease,
+        resigned: resigned.clone(),
+    });
+    let name_lost = answers.clone();
+    tokio::spawn(async move {
+        let answer = keeping.await.map_or_else(Answer::NameLost, |()| Answer::NameReleased);
+        // Nobody listens when the thread ends.
+        let _ = name_lost.send(answer);
+    });
+    let mut part = Part::new(&setting, requests, standing, targets, resigned);
+    part.apply(LeadershipEvent::Tick);
+    loop {
+        let due = due(&part);
+        let sleep = Duration::from_millis(due.since_ms(boottime()));
+        tokio::select! {
+            Some(command) = commands.recv() => part.on_command(command),
+            Some(answer) = answered.recv() => part.on_answer(answer),
+            Some(revision) = absences.recv() => part.on_absence(revision),
+            () = tokio::time::sleep(sleep) => on_time(&mut part, due),
+        }
+    }
+}
+
+fn due(part: &Part) -> Moment {
+    let now = boottime();
+    let latest = now.plus_ms(LONGEST_SLEEP_MS);
+    // A wake-up in the past cannot spin: the rules move it on at the next tick, and a millisecond passes.
+    part.next_wakeup().map_or(latest, |wakeup| wakeup.max(now.plus_ms(1)).min(latest))
+}
+
+fn on_time(part: &mut Part, due: Moment) {
+    let late_ms = boottime().since_ms(due);
+    if late_ms > LATE_MS {
+        tracing::warn!(
+            late_ms,
+            "the election woke up late: this machine was suspended or is overloaded, and may lose its leadership"
+        );
+    }
+    part.apply(LeadershipEvent::Tick);
+}

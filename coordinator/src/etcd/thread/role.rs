@@ -1,0 +1,304 @@
+//! The part that this coordinator plays: feeds the rules, performs what they say, and tells the others.
+
+use super::super::MetaSeen;
+use super::super::election::Command;
+use super::super::leader::{Entry, LeaderValue, Seen};
+use super::super::leading::Leading;
+use super::super::probe::Target;
+use super::Setting;
+use super::requests::{Answer, Requests};
+use crate::election::{Leadership, Standing, Validity};
+use crate::store::StoreError;
+use muster_domain::commit::Revision;
+use muster_domain::leadership::{
+    Leadership as Rules, LeadershipEffect, LeadershipEvent, LeadershipSettings, Role, StepDown, term_of,
+};
+use muster_domain::time::Moment;
+use muster_runtime::clock::boottime;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+type Winner = oneshot::Sender<Result<Leadership, StoreError>>;
+
+pub(super) struct Part {
+    rules: Rules,
+    requests: Requests,
+    me: Entry,
+    meta: MetaSeen,
+    leading: Arc<Leading>,
+    standing: watch::Sender<Standing>,
+    targets: watch::Sender<Option<Target>>,
+    /// The newest leader key whose value was read.
+    known: Option<(Revision, LeaderValue)>,
+    /// Whether the server wants to lead: only then a lease is asked for.
+    wanted: bool,
+    /// The rules asked for a lease while it was not wanted.
+    grant_owed: bool,
+    /// Who waits for leadership.
+    winner: Option<Winner>,
+    /// The leadership was handed over, and nobody has said that it ended.
+    taken: bool,
+    /// The server ended a leadership that was not lost.
+    retiring: bool,
+    /// Leases that are being given back.
+    releasing: u32,
+    /// Who waits until none is.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Cancelled when this process gives up for good, its name too.
+    resigned: CancellationToken,
+    /// Why this coordinator must not go on.
+    broken: Option<String>,
+}
+
+impl Part {
+    pub(super) fn new(
+        setting: &Setting,
+        requests: Requests,
+        standing: watch::Sender<Standing>,
+        targets: watch::Sender<Option<Target>>,
+        resigned: CancellationToken,
+    ) -> Self {
+        Self {
+            rules: Rules::new(settings(setting.lease_ttl_ms)),
+            requests,
+            me: setting.me.clone(),
+            meta: setting.meta,
+            leading: Arc::clone(&setting.leading),
+            standing,
+            targets,
+            known: None,
+            wanted: false,
+            grant_owed: false,
+            winner: None,
+            taken: false,
+            retiring: false,
+            releasing: 0,
+            waiting: Vec::new(),
+            resigned,
+            broken: None,
+        }
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Moment> {
+        self.rules.next_wakeup()
+    }
+
+    /// Feeds the rules and performs what they say.
+    pub(super) fn apply(&mut self, event: LeadershipEvent) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in self.rules.apply(boottime(), event) {
+                if let Some(follows) = self.perform(effect) {
+                    events.push(follows);
+                }
+            }
+        }
+        if let (Some(leadership), Some(until), true) = (self.leading.get(), self.rules.valid_until(), self.leads()) {
+            // A leadership that the store found fenced stays without validity.
+            if !leadership.lost.is_cancelled() {
+                leadership.validity.set(until);
+            }
+        }
+        self.tell();
+    }
+
+    fn leads(&self) -> bool {
+        matches!(self.rules.role(), Role::BecomingLeader | Role::Leader)
+    }
+
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Campaign(winner) => self.on_campaign(winner),
+            Command::Lead => self.apply(LeadershipEvent::Restored),
+            Command::Fenced => self.apply(LeadershipEvent::Fenced),
+            Command::Ended(done) => {
+                self.wanted = false;
+                self.end(LeadershipEvent::Fenced);
+                self.when_released(done);
+            }
+            Command::Resign(done) => {
+                self.wanted = false;
+                self.end(LeadershipEvent::Resign);
+                self.releasing += u32::from(!self.resigned.is_cancelled() && self.broken.is_none());
+                self.resigned.cancel();
+                self.when_released(done);
+            }
+        }
+    }
+
+    fn on_campaign(&mut self, winner: Winner) {
+        if let Some(why) = &self.broken {
+            let _ = winner.send(Err(StoreError::Failed(why.clone())));
+            return;
+        }
+        self.wanted = true;
+        self.winner = Some(winner);
+        // Who asks has no leadership: nobody waited when it was won, or who did was gone before it arrived.
+        if let Some(held) = self.leading.get() {
+            self.hand_over(held);
+        } else if self.rules.role() == Role::SteppingDown {
+            self.apply(LeadershipEvent::Stopped);
+        }
+        if std::mem::take(&mut self.grant_owed) {
+            self.requests.grant();
+        }
+    }
+
+    /// Ends what the server says it has ended.
+    fn end(&mut self, event: LeadershipEvent) {
+        self.retiring = self.leads();
+        // Else the step down itself would be taken for one that nobody serves, and end it twice.
+        self.taken = true;
+        self.apply(event);
+        self.taken = false;
+        self.retiring = false;
+        self.apply(LeadershipEvent::Stopped);
+    }
+
+    pub(super) fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Granted { lease, sent_at } => self.apply(LeadershipEvent::Granted { lease, sent_at }),
+            Answer::Kept { lease, sent_at, alive } => self.apply(LeadershipEvent::Kept { lease, sent_at, alive }),
+            Answer::Saw(seen) => self.on_saw(seen),
+            Answer::Meta(meta) => {
+                tracing::info!(
+                    incarnation = meta.incarnation,
+                    "another coordinator changed what is said of these keys"
+                );
+                self.meta = meta;
+            }
+            Answer::Released | Answer::NameReleased => {
+                self.releasing = self.releasing.saturating_sub(1);
+                if self.releasing == 0 {
+                    for done in self.waiting.drain(..) {
+                        // Whoever waited may have given up.
+                        let _ = done.send(());
+                    }
+                }
+            }
+            Answer::NameLost(why) => self.on_name_lost(why),
+        }
+    }
+
+    fn on_saw(&mut self, seen: Option<Seen>) {
+        if let Some((key, Some(value))) = &seen
+            && self.known.as_ref().is_none_or(|(revision, _)| key.revision >= *revision)
+        {
+            self.known = Some((key.revision, value.clone()));
+        }
+        self.apply(LeadershipEvent::Saw(seen.map(|(key, _)| key)));
+    }
+
+    pub(super) fn on_absence(&mut self, revision: Revision) {
+        tracing::info!(revision, "the leader's address refuses connections: its lease is ended");
+        self.apply(LeadershipEvent::Absent { revision });
+    }
+
+    /// Two processes of one name: this one gives way, since it was silent for longer than its lease.
+    fn on_name_lost(&mut self, why: String) {
+        tracing::error!(why, "this coordinator must stop");
+        self.wanted = false;
+        if let Some(winner) = self.winner.take() {
+            let _ = winner.send(Err(StoreError::Failed(why.clone())));
+        }
+        self.broken = Some(why);
+        self.apply(LeadershipEvent::Resign);
+    }
+
+    /// Performs one effect; what follows at once is returned.
+    fn perform(&mut self, effect: LeadershipEffect) -> Option<LeadershipEvent> {
+        match effect {
+            LeadershipEffect::Grant if !self.wanted => self.grant_owed = true,
+            LeadershipEffect::Grant => self.requests.grant(),
+            LeadershipEffect::Keep(lease) => self.requests.keep(lease),
+            LeadershipEffect::Campaign(lease) => self.requests.campaign(lease, self.meta),
+            LeadershipEffect::Look => self.requests.look(),
+            LeadershipEffect::Revoke(lease) => self.requests.revoke(lease),
+            LeadershipEffect::Restore { revision } => self.restore(revision),
+            LeadershipEffect::Lead { revision } => tracing::info!(revision, "leading"),
+            LeadershipEffect::StepDown(why) => return self.step_down(why),
+            LeadershipEffect::Release(lease) => {
+                self.releasing += 1;
+                self.requests.release(lease);
+            }
+            LeadershipEffect::Resigned => tracing::info!("this coordinator takes no part in elections any more"),
+        }
+        None
+    }
+
+    fn restore(&mut self, revision: Revision) {
+        let known = self.known.as_ref().filter(|(known, _)| *known == revision);
+        let incarnation = known.map_or(self.meta.incarnation, |(_, value)| value.incarnation);
+        let leadership = Leadership {
+            term: term_of(incarnation, revision),
+            lost: CancellationToken::new(),
+            validity: Validity::until(self.rules.valid_until().unwrap_or(Moment(0))),
+        };
+        tracing::info!(term = leadership.term, "won the election");
+        self.leading.set(Some(leadership.clone()));
+        self.hand_over(leadership);
+    }
+
+    fn hand_over(&mut self, leadership: Leadership) {
+        // If nobody waits just now, the next who does gets it.
+        self.taken = self.winner.take().is_some_and(|winner| winner.send(Ok(leadership)).is_ok());
+    }
+
+    fn step_down(&mut self, why: StepDown) -> Option<LeadershipEvent> {
+        if let Some(leadership) = self.leading.get() {
+            leadership.validity.set(Moment(0));
+            leadership.lost.cancel();
+        }
+        self.leading.set(None);
+        match why {
+            _ if self.retiring => tracing::info!("leadership is given back"),
+            StepDown::Resigned => tracing::info!(%why, "leadership is given back"),
+            _ => tracing::warn!(%why, "leadership ended"),
+        }
+        // Nobody will say that it ended, if nobody ever had it.
+        (!self.taken).then_some(LeadershipEvent::Stopped)
+    }
+
+    fn when_released(&mut self, done: oneshot::Sender<()>) {
+        if self.releasing == 0 {
+            let _ = done.send(());
+        } else {
+            self.waiting.push(done);
+        }
+    }
+
+    /// Tells everybody in this process who leads, and what is to be probed.
+    fn tell(&self) {
+        let role = self.rules.role();
+        let seen = self.rules.seen().map(|key| key.revision);
+        let leader = self.known.as_ref().filter(|(revision, _)| Some(*revision) == seen);
+        let mine = leader.is_some_and(|(_, value)| value.entry.instance == self.me.instance);
+        // Our own key stays for a while after we have ceased to lead.
+        let leader = leader.filter(|_| !mine || self.leads());
+        let standing = Standing {
+            role,
+            term: leader.map(|(revision, value)| term_of(value.incarnation, *revision)),
+            leader: leader.map(|(_, value)| value.entry.identity.clone()),
+        };
+        let target = leader.filter(|_| !mine && role == Role::Follower && self.wanted);
+        let target = target.map(|(revision, value)| Target { revision: *revision, entry: value.entry.clone() });
+        replace(&self.standing, standing);
+        replace(&self.targets, target);
+    }
+}
+
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|held| {
+        let changed = *held != value;
+        *held = value;
+        changed
+    });
+}
+
+/// The times of an election, from the one that operators set.
+fn settings(lease_ttl_ms: u64) -> LeadershipSettings {
+    let settings = LeadershipSettings::default();
+    let keepalive_ms = (lease_ttl_ms.saturating_sub(settings.margin_ms) / 4).min(settings.keepalive_ms);
+    LeadershipSettings { lease_ttl_ms, keepalive_ms, ..settings }
+}

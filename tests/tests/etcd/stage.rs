@@ -1,0 +1,199 @@
+//! What these tests share: a cluster of etcd, and coordinators' halves over it.
+
+use muster_coordinator::config::EtcdConfig;
+use muster_coordinator::election::{Election, Identity, Leadership};
+use muster_coordinator::etcd::{EtcdParts, connect};
+use muster_coordinator::store::{Store, StoreError};
+use muster_domain::cluster::{Cluster, Settings};
+use muster_domain::effect::{Documents, Effect, Write};
+use muster_domain::event::Event;
+use muster_domain::id::{ClusterName, JobId, ProviderId};
+use muster_domain::job::Job;
+use muster_domain::job::spec::{ContainerSpec, JobSpec, Owner, Price};
+use muster_domain::product::{Period, ProductRef};
+use muster_domain::resources::Resources;
+use muster_domain::time::{Moment, Now};
+use muster_tests::harness::{EtcdCluster, EtcdOptions, etcd_for_tests};
+use std::future::Future;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// The shortest lease: what these tests wait for is counted in it.
+pub(crate) const TTL: Duration = Duration::from_secs(3);
+/// What may be waited for on a machine that is busy with builds.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+pub(crate) async fn etcd(test: &str, change: impl FnOnce(&mut EtcdOptions)) -> Option<(EtcdCluster, TempDir)> {
+    muster_runtime::tls::install_provider();
+    // Shown with a test that fails; the first test of a run installs it.
+    let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().try_init();
+    let mut options = EtcdOptions::new(etcd_for_tests(test)?);
+    change(&mut options);
+    let folder = tempfile::Builder::new().prefix("muster-etcd-").tempdir().unwrap();
+    let cluster = EtcdCluster::start(options, folder.path()).await.unwrap();
+    Some((cluster, folder))
+}
+
+pub(crate) fn config(endpoints: Vec<String>) -> EtcdConfig {
+    EtcdConfig {
+        endpoints,
+        prefix: "/muster".to_owned(),
+        ca_file: None,
+        certificate_file: None,
+        key_file: None,
+        user: None,
+        password_file: None,
+        incarnation: 0,
+        space_budget_mib: 2048,
+        lease_ttl_ms: 3_000,
+        request_timeout_ms: 1_000,
+    }
+}
+
+/// Nobody listens at port 9; the address of another one makes the process a possible predecessor.
+pub(crate) fn identity(name: &str, http: &str) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        http: http.to_owned(),
+        operator: "127.0.0.1:9".to_owned(),
+        fleet: "http://127.0.0.1:9".to_owned(),
+        version: "0".to_owned(),
+    }
+}
+
+pub(crate) fn cluster_name() -> ClusterName {
+    ClusterName::new("north").unwrap()
+}
+
+/// A coordinator that says that it listens at an address which proves nothing.
+pub(crate) async fn parts(config: &EtcdConfig, name: &str) -> EtcdParts {
+    parts_at(config, name, "0.0.0.0:9").await
+}
+
+pub(crate) async fn parts_at(config: &EtcdConfig, name: &str, http: &str) -> EtcdParts {
+    connect(config, &cluster_name(), identity(name, http), CancellationToken::new()).await.unwrap()
+}
+
+/// One that leads and has listed everything.
+pub(crate) async fn leader(config: &EtcdConfig, name: &str) -> (EtcdParts, Leadership, Documents) {
+    let parts = parts(config, name).await;
+    let (leadership, documents) = lead(&parts).await;
+    (parts, leadership, documents)
+}
+
+pub(crate) async fn lead(parts: &EtcdParts) -> (Leadership, Documents) {
+    let leadership = soon(parts.election.campaign()).await.unwrap();
+    let documents = soon(parts.store.load(leadership.term)).await.unwrap();
+    parts.election.lead();
+    (leadership, documents)
+}
+
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, future).await.expect("this takes too long")
+}
+
+pub(crate) fn ids(documents: &Documents) -> Vec<String> {
+    let mut ids: Vec<String> = documents.jobs.iter().map(|job| job.spec.id.to_string()).collect();
+    ids.sort();
+    ids
+}
+
+pub(crate) fn create(id: &str) -> Write {
+    Write::Job(Box::new(job(id)))
+}
+
+pub(crate) fn creates(count: usize) -> Vec<Write> {
+    let template = job("0");
+    let with = |id: String| {
+        let mut job = template.clone();
+        job.spec.id = JobId::new(id).unwrap();
+        Write::Job(Box::new(job))
+    };
+    (0..count).map(|number| with(format!("{number:05}"))).collect()
+}
+
+pub(crate) fn forget(id: &str) -> Write {
+    Write::ForgetJob(JobId::new(id).unwrap())
+}
+
+/// The document of a job that was just accepted.
+pub(crate) fn job(id: &str) -> Job {
+    let settings = Settings {
+        cluster: cluster_name(),
+        provider: ProviderId::new("example").unwrap(),
+        version: "0".to_owned(),
+        attempts: 3,
+        offline_after_ms: 6_000,
+        lost_after_ms: 1_800_000,
+        prepare_timeout_ms: 600_000,
+        start_lease_ms: 20_000,
+        resend_ms: 5_000,
+        retention_ms: 60_000,
+        round_up: false,
+        no_credit_confirmations: 1,
+    };
+    let now = Now { moment: Moment(1_000_000), wall_ms: 1_700_000_000_000 };
+    let (mut cluster, _) = Cluster::restore(settings, 1, now, Documents::default());
+    let effects = cluster.apply(now, Event::Create { request: 1, jobs: vec![spec(id)] });
+    let written = effects.into_iter().find_map(|effect| match effect {
+        Effect::Write { write: Write::Job(job), .. } => Some(*job),
+        _ => None,
+    });
+    written.expect("an accepted job is written")
+}
+
+fn spec(id: &str) -> JobSpec {
+    JobSpec {
+        id: JobId::new(id).unwrap(),
+        owner: Owner { created_by: "user".to_owned(), project: None },
+        name: None,
+        application: "acme-batch 1.0.0".to_owned(),
+        product: ProductRef {
+            id: "u1-standard-1".to_owned(),
+            category: "u1-standard".to_owned(),
+            provider: ProviderId::new("example").unwrap(),
+        },
+        replicas: 1,
+        time_limit_ms: Some(3_600_000),
+        container: ContainerSpec {
+            image: "acme/batch:1.0.0".to_owned(),
+            argv: vec!["acme-batch".to_owned()],
+            ..ContainerSpec::default()
+        },
+        per_rank: Resources { cores: 1, memory_bytes: 1 << 30, gpus: 0 },
+        price: Price { period: Period::Minute, units_per_period: 1, window_periods: 5 },
+        traceparent: None,
+    }
+}
+
+/// What etcd itself says, past the code under test.
+pub(crate) async fn raw(etcd: &EtcdCluster, arguments: &[&str]) -> String {
+    let output = etcd.ctl(arguments).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) async fn keys_below(etcd: &EtcdCluster, prefix: &str) -> Vec<String> {
+    let listed = raw(etcd, &["get", "--prefix", "--keys-only", prefix]).await;
+    listed.lines().filter(|line| !line.is_empty()).map(String::from).collect()
+}
+
+/// How often a key was written since it was made.
+pub(crate) async fn version_of(etcd: &EtcdCluster, key: &str) -> u64 {
+    let answer = raw(etcd, &["get", "--write-out=json", key]).await;
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    answer["kvs"][0]["version"].as_u64().unwrap_or(0)
+}
+
+/// Ends a leader's lease behind its back.
+pub(crate) async fn depose(etcd: &EtcdCluster) {
+    let value = raw(etcd, &["get", "--print-value-only", "/muster/north/leader"]).await;
+    let value: serde_json::Value = serde_json::from_str(&value).unwrap();
+    let lease = format!("{:x}", value["lease"].as_i64().unwrap());
+    raw(etcd, &["lease", "revoke", &lease]).await;
+}
+
+pub(crate) async fn commit(parts: &EtcdParts, leadership: &Leadership, writes: Vec<Write>) -> Result<(), StoreError> {
+    soon(parts.store.commit(leadership.term, writes)).await
+}
