@@ -9,6 +9,7 @@ use muster_domain::id::{JobId, RequestId};
 use muster_proto::Downlink;
 use std::collections::HashMap;
 use tokio::sync::{broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Callers after which those who have left are swept out.
 const SWEEP_CALLERS: usize = 1024;
@@ -21,14 +22,21 @@ pub struct Dispatch {
     sessions: Sessions,
     core: Outbox,
     changes: broadcast::Sender<JobId>,
+    yielded: CancellationToken,
     metrics: Metrics,
 }
 
 impl Dispatch {
-    /// To these.
+    /// To these. `yielded` is cancelled when the brain thinks that another coordinator should lead.
     #[must_use]
-    pub fn new(sessions: Sessions, core: Outbox, changes: broadcast::Sender<JobId>, metrics: Metrics) -> Self {
-        Self { callers: HashMap::new(), sweep_at: SWEEP_CALLERS, sessions, core, changes, metrics }
+    pub fn new(
+        sessions: Sessions,
+        core: Outbox,
+        changes: broadcast::Sender<JobId>,
+        yielded: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        Self { callers: HashMap::new(), sweep_at: SWEEP_CALLERS, sessions, core, changes, yielded, metrics }
     }
 
     /// Somebody waits for the reply to this request.
@@ -63,6 +71,11 @@ impl Dispatch {
             Effect::Changed { job } => {
                 // Nobody may be watching.
                 let _ = self.changes.send(job);
+            }
+            Effect::Yield { reason } => {
+                tracing::error!(reason, "this leader may be at fault");
+                self.metrics.alarm();
+                self.yielded.cancel();
             }
             Effect::Alarm { message } => {
                 tracing::error!(message, "alarm");

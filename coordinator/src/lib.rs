@@ -11,14 +11,18 @@ pub mod crash;
 pub mod dispatch;
 pub mod driver;
 pub mod election;
+pub mod etcd;
 pub mod fleet;
+pub mod forward;
 pub mod handle;
 pub mod http;
+pub mod leading;
 pub mod metrics;
 pub mod operator;
 pub mod secret;
 pub mod server;
 pub(crate) mod sessions;
+pub mod standing;
 pub mod store;
 
 #[cfg(test)]

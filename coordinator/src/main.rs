@@ -21,8 +21,11 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         let config = &loaded.config;
-        let service =
-            telemetry::Service { name: PROGRAM.name, version: PROGRAM.version, instance: config.cluster.name.clone() };
+        let instance = match config.name() {
+            Ok(name) => name.to_string(),
+            Err(error) => return say(&error),
+        };
+        let service = telemetry::Service { name: PROGRAM.name, version: PROGRAM.version, instance };
         let telemetry = match telemetry::start(&config.telemetry, &service) {
             Ok(telemetry) => telemetry,
             Err(error) => return say(&error),
@@ -51,6 +54,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!(
         version = PROGRAM.version,
         provider = config.provider.id,
+        name = %config.name()?,
         http = %addresses.http,
         operator = %addresses.operator,
         fleet = %addresses.fleet,

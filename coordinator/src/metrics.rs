@@ -11,10 +11,17 @@
 //! | `muster.worker.refused` | `{message}` | counter | `reason` | messages or streams of workers that were refused |
 //! | `muster.core.sent` | `{item}` | counter | `kind`, `outcome` | updates and charges that Core has answered |
 //! | `muster.core.failures` | `{call}` | counter | `kind` | calls to Core that failed and will be repeated |
+//! | `muster.worker.redirected` | `{stream}` | counter | | workers that were sent to another coordinator, or told that none leads |
+//! | `muster.leadership.leads` | `1` | gauge | | 1 while this coordinator leads, else 0 |
+//! | `muster.leadership.term` | `1` | gauge | | the term of the leader that this coordinator knows |
+//! | `muster.leadership.changes` | `{leader}` | counter | | leaders that this coordinator has seen begin |
+//! | `muster.leadership.vacancy` | `s` | counter | | time in which this coordinator knew of no leader; added when there is one again |
+//! | `muster.forwarded` | `{request}` | counter | `door`, `outcome` | requests that came while another coordinator led, or none |
 //! | `muster.alarms` | `{alarm}` | counter | | times an operator was called |
 
 use muster_domain::effect::Milestone;
-use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use muster_domain::id::Term;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use std::time::Duration;
 
@@ -30,6 +37,12 @@ pub struct Metrics {
     sent: Counter<u64>,
     failures: Counter<u64>,
     alarms: Counter<u64>,
+    redirected: Counter<u64>,
+    leads: Gauge<u64>,
+    term: Gauge<u64>,
+    leaders: Counter<u64>,
+    vacancy: Counter<f64>,
+    forwarded: Counter<u64>,
 }
 
 impl Metrics {
@@ -88,6 +101,36 @@ impl Metrics {
                 .with_unit("{alarm}")
                 .with_description("times an operator was called")
                 .build(),
+            redirected: meter
+                .u64_counter("muster.worker.redirected")
+                .with_unit("{stream}")
+                .with_description("workers that were sent to another coordinator, or told that none leads")
+                .build(),
+            leads: meter
+                .u64_gauge("muster.leadership.leads")
+                .with_unit("1")
+                .with_description("1 while this coordinator leads, else 0")
+                .build(),
+            term: meter
+                .u64_gauge("muster.leadership.term")
+                .with_unit("1")
+                .with_description("the term of the leader that this coordinator knows")
+                .build(),
+            leaders: meter
+                .u64_counter("muster.leadership.changes")
+                .with_unit("{leader}")
+                .with_description("leaders that this coordinator has seen begin")
+                .build(),
+            vacancy: meter
+                .f64_counter("muster.leadership.vacancy")
+                .with_unit("s")
+                .with_description("time in which this coordinator knew of no leader")
+                .build(),
+            forwarded: meter
+                .u64_counter("muster.forwarded")
+                .with_unit("{request}")
+                .with_description("requests that came while another coordinator led, or none")
+                .build(),
         }
     }
 
@@ -126,6 +169,30 @@ impl Metrics {
     /// A call of this kind failed and will be repeated.
     pub fn call_failed(&self, kind: &'static str) {
         self.failures.add(1, &[KeyValue::new("kind", kind)]);
+    }
+
+    /// A worker was sent elsewhere.
+    pub fn redirected(&self) {
+        self.redirected.add(1, &[]);
+    }
+
+    /// Whether this coordinator leads, and the term of the leader it knows.
+    pub fn standing(&self, leads: bool, term: Option<Term>) {
+        self.leads.record(u64::from(leads), &[]);
+        if let Some(term) = term {
+            self.term.record(term, &[]);
+        }
+    }
+
+    /// A leader was seen that was not known before, after so long without one.
+    pub fn leader_seen(&self, vacant: Duration) {
+        self.leaders.add(1, &[]);
+        self.vacancy.add(vacant.as_secs_f64(), &[]);
+    }
+
+    /// A request came while this coordinator did not lead; both labels are our own words.
+    pub fn forwarded(&self, door: &'static str, outcome: &'static str) {
+        self.forwarded.add(1, &[KeyValue::new("door", door), KeyValue::new("outcome", outcome)]);
     }
 
     /// An operator was called.

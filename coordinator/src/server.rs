@@ -1,39 +1,39 @@
 //! Puts the parts together: everything that can be wrong is found before a port is announced.
 
 use crate::auth::{AuthSettings, Authenticator, BadKey};
-use crate::commit;
-use crate::config::Config;
-use crate::core::backoff::{Backoff, Recovery};
+use crate::config::{Config, StoreKind};
 use crate::core::client::{BadSettings, CoreClient};
-use crate::core::delivery::{self, Courier};
-use crate::core::outbox::Outbox;
-use crate::dispatch::Dispatch;
-use crate::driver::{CommitStopped, Driver, QUEUED_DECISIONS, QUEUED_INPUTS};
 use crate::election::embedded::SoleLeader;
-use crate::election::{Election, Identity};
+use crate::election::{Identity, Standing};
+use crate::etcd::{self, EtcdError, EtcdParts};
 use crate::fleet::logs::LogRelay;
 use crate::fleet::service::{self, Fleet};
 use crate::fleet::sessions::Sessions;
+use crate::forward::{Door, Forward};
 use crate::handle::Handle;
 use crate::http::{self, App, HttpSettings, Limits};
+use crate::leading::{Leading, Seat};
 use crate::metrics::Metrics;
 use crate::operator::{self, OperatorApp};
+use crate::standing::Board;
+use crate::store::StoreError;
 use crate::store::embedded::{Embedded, OpenError};
-use crate::store::{Store, StoreError};
-use muster_domain::cluster::Cluster;
-use muster_domain::id::{BadId, Term};
-use muster_runtime::clock::now;
+use axum::http::HeaderValue;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use muster_domain::cluster::Settings;
+use muster_domain::id::{BadId, ClusterName, Term};
 use muster_runtime::secret::{Secret, SecretError};
 use muster_runtime::tasks::{TaskKind, Tasks};
+use muster_ucloud::v2021::accept::Catalogue;
 use muster_ucloud::v2021::words::Words;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Changed jobs that a slow watcher may be behind before it must look for itself.
@@ -103,10 +103,20 @@ pub struct Addresses {
 pub struct Running {
     /// Where it listens.
     pub addresses: Addresses,
-    /// The leader's term.
-    pub term: Term,
-    /// Its edges and its core, for tests that look inside.
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
+    /// Its edges' way to the driver, for tests that look inside.
     pub handle: Handle,
+}
+
+impl Running {
+    /// Waits until this coordinator leads; its term.
+    pub async fn leads(&self) -> Option<Term> {
+        let mut standing = self.standing.clone();
+        // Without an election it never will.
+        let leads = standing.wait_for(Standing::leads).await.ok()?;
+        leads.term
+    }
 }
 
 /// Files that the configuration names, read.
@@ -116,92 +126,164 @@ struct Files {
     keys: Vec<String>,
 }
 
-/// Opens, leads, binds and runs. The edges are spawned on `edges`, the driver and what it feeds on `inner`: when a
-/// coordinator stops, the edges must have ended before the driver does, so that nobody who was let in goes unanswered.
+/// How a coordinator gets its seat; may wait for a store that cannot be reached yet.
+type Seating = BoxFuture<'static, Result<Seat, LeadingFailed>>;
+
+/// Why a coordinator stopped although nobody asked it to. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+enum LeadingFailed {
+    /// A store of its own failed, or its name was taken.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shared store cannot be used.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+}
+
+/// Reads, binds and runs. The edges are spawned on `edges`, what decides on `inner`: when a coordinator stops, the edges
+/// must have ended before the driver does, so that nobody who was let in goes unanswered. Whether and when this coordinator
+/// leads shows in [`Running::standing`].
 pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Running, StartError> {
-    let files = Files::read(config)?;
-    let auth = Arc::new(Authenticator::new(AuthSettings {
-        issuer: config.core.issuer.clone(),
-        keys: files.keys,
-        max_life_s: config.core.token_life_ms.div_ceil(1000),
-        leeway_s: config.core.token_leeway_ms.div_ceil(1000),
-    })?);
-    let client = CoreClient::new(config.client())?;
-    let (settings, catalogue) = (config.settings()?, config.catalogue()?);
-    let words = Words { provider: config.provider()? };
-    let metrics = Metrics::new();
-    let listeners = Listeners::bind(config).await?;
+    let parts = Parts::new(config).await?;
+    match config.store.kind {
+        StoreKind::Embedded => {
+            let path = config.store.path.clone();
+            let store = tokio::task::spawn_blocking(move || Embedded::open(&path))
+                .await
+                .map_err(|error| StoreError::Failed(error.to_string()))??;
+            let election = SoleLeader::new(store.clone(), parts.identity.clone());
+            let seat = Seat { store: Arc::new(store.clone()), election: Arc::new(election), is_shared: false };
+            // Whoever opens the file next need not wait for this process to be gone.
+            let close = store.close().boxed();
+            parts.run(edges, inner, async { Ok(seat) }.boxed(), close)
+        }
+        StoreKind::Etcd => {
+            let (etcd, cluster) = (config.store.etcd.clone(), ClusterName::new(config.cluster.name.as_str())?);
+            let (identity, stop) = (parts.identity.clone(), inner.stop_token().clone());
+            let seating = async move {
+                let EtcdParts { store, election } = etcd::connect(&etcd, &cluster, identity, stop).await?;
+                Ok(Seat { store: Arc::new(store), election: Arc::new(election), is_shared: true })
+            };
+            parts.run(edges, inner, seating.boxed(), async { Ok(()) }.boxed())
+        }
+    }
+}
 
-    let path = config.store.path.clone();
-    let store = tokio::task::spawn_blocking(move || Embedded::open(&path))
-        .await
-        .map_err(|error| StoreError::Failed(error.to_string()))??;
-    let identity = Identity {
-        name: config.cluster.name.clone(),
-        http: listeners.addresses.http.to_string(),
-        operator: listeners.addresses.operator.to_string(),
-        fleet: format!("http://{}", listeners.addresses.fleet),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let leadership = SoleLeader::new(store.clone(), identity).campaign().await?;
-    let documents = store.load(leadership.term).await?;
-    tracing::info!(term = leadership.term, jobs = documents.jobs.len(), store = %config.store.path.display(), "leading");
+/// Everything but store and election: read, checked and bound, before anything runs.
+struct Parts {
+    settings: Settings,
+    catalogue: Catalogue,
+    identity: Identity,
+    words: Words,
+    client: CoreClient,
+    auth: Arc<Authenticator>,
+    key_files: Vec<PathBuf>,
+    join_secret: Option<Secret>,
+    operator_token: Option<Secret>,
+    listeners: Listeners,
+}
 
-    let (inputs, queue) = mpsc::channel(QUEUED_INPUTS);
-    let (changes, _) = broadcast::channel(QUEUED_CHANGES);
-    let handle = Handle::new(inputs, changes.clone());
-    let (sessions, logs, outbox) = (Sessions::default(), LogRelay::new(), Outbox::new(words.clone()));
-    let (decisions, decided) = mpsc::channel(QUEUED_DECISIONS);
-    let (cluster, owed) = Cluster::restore(settings, leadership.term, now(), documents);
-
-    let dispatch = Dispatch::new(sessions.clone(), outbox.clone(), changes, metrics.clone());
-    let committing = commit::run(Arc::new(store.clone()), leadership.clone(), decided, dispatch, metrics.clone());
-    let driver = Driver::new(cluster, queue, decisions, now);
-    let stop = inner.stop_token().clone();
-    inner.spawn(TaskKind::essential("driver"), drive(driver, owed, committing, store, stop.clone()));
-    let courier = Courier {
-        client,
-        handle: handle.clone(),
-        metrics: metrics.clone(),
-        backoff: Backoff::default(),
-        recovery: Recovery::default(),
-    };
-    inner.spawn(TaskKind::essential("core client"), async move {
-        delivery::run(courier, outbox, stop).await;
-        Ok::<_, Infallible>(())
-    });
-
-    let stop = edges.stop_token().clone();
-    let addresses = listeners.addresses;
-    let fleet = Fleet {
-        handle: handle.clone(),
-        sessions,
-        logs: logs.clone(),
-        join_secret: files.join_secret.map(Arc::new),
-        metrics,
-        stop: stop.clone(),
-    };
-    edges.spawn(TaskKind::essential("fleet listener"), service::serve(fleet, listeners.fleet));
-    let reloading = reload_keys(config.core.public_key_files.clone(), Arc::clone(&auth), stop.clone());
-    edges.spawn(TaskKind::incidental("key reload"), reloading);
-    let app = App {
-        handle: handle.clone(),
-        logs,
-        auth,
-        settings: Arc::new(HttpSettings {
-            provider: words.provider.clone(),
+impl Parts {
+    async fn new(config: &Config) -> Result<Self, StartError> {
+        let files = Files::read(config)?;
+        let auth = Arc::new(Authenticator::new(AuthSettings {
+            issuer: config.core.issuer.clone(),
+            keys: files.keys,
+            max_life_s: config.core.token_life_ms.div_ceil(1000),
+            leeway_s: config.core.token_leeway_ms.div_ceil(1000),
+        })?);
+        let client = CoreClient::new(config.client())?;
+        let (settings, catalogue) = (config.settings()?, config.catalogue()?);
+        let words = Words { provider: config.provider()? };
+        let listeners = Listeners::bind(config).await?;
+        Ok(Self {
+            settings,
             catalogue,
-            answer_within: HttpSettings::ANSWER_WITHIN,
-            most_sockets: HttpSettings::MOST_SOCKETS,
-        }),
-        stop: stop.clone(),
-    };
-    let serving = http::serve(listeners.http, http::router(app), Limits::default(), stop.clone());
-    edges.spawn(TaskKind::essential("http listener"), serving);
-    let app = OperatorApp::new(handle.clone(), Arc::new(words), files.operator_token.map(Arc::new));
-    let serving = http::serve(listeners.operator, operator::router(app), Limits::default(), stop);
-    edges.spawn(TaskKind::essential("operator listener"), serving);
-    Ok(Running { addresses, term: leadership.term, handle })
+            identity: config.identity(&listeners.addresses)?,
+            words,
+            client,
+            auth,
+            key_files: config.core.public_key_files.clone(),
+            join_secret: files.join_secret,
+            operator_token: files.operator_token,
+            listeners,
+        })
+    }
+
+    /// Spawns everything. `close` is done last, when nothing uses the store any more.
+    fn run(
+        self,
+        edges: &Tasks,
+        inner: &Tasks,
+        seating: Seating,
+        close: BoxFuture<'static, Result<(), StoreError>>,
+    ) -> Result<Running, StartError> {
+        let (metrics, board) = (Metrics::new(), Board::new(Standing::default()));
+        let (changes, _) = broadcast::channel(QUEUED_CHANGES);
+        let handle = Handle::vacant(changes.clone());
+        let (sessions, logs) = (Sessions::default(), LogRelay::new());
+        let (addresses, standing) = (self.listeners.addresses, board.watch());
+
+        let (stop, up) = (inner.stop_token().clone(), board.clone());
+        let (handle_inside, sessions_inside, words, inside) =
+            (handle.clone(), sessions.clone(), self.words.clone(), metrics.clone());
+        let (settings, client) = (self.settings, self.client);
+        inner.spawn(TaskKind::essential("leadership"), async move {
+            // Until the store is reached there is nothing to give back.
+            let Some(seat) = stop.run_until_cancelled(seating).await else { return Ok(()) };
+            let seat = seat?;
+            let said = seat.election.standing();
+            let (handle, sessions, metrics) = (handle_inside, sessions_inside, inside);
+            let seen = metrics.clone();
+            let leading = Leading { seat, settings, handle, changes, sessions, client, words, metrics };
+            let led = tokio::select! {
+                led = leading.run(stop) => led,
+                never = async { up.follow(said, &seen).await; std::future::pending().await } => never,
+            };
+            let closed = close.await;
+            Ok::<_, LeadingFailed>(led.and(closed)?)
+        });
+
+        let stop = edges.stop_token().clone();
+        let fleet = Fleet {
+            handle: handle.clone(),
+            sessions,
+            logs: logs.clone(),
+            standing: standing.clone(),
+            join_secret: self.join_secret.map(Arc::new),
+            metrics: metrics.clone(),
+            waiting: Fleet::waiting_room(),
+            stop: stop.clone(),
+        };
+        edges.spawn(TaskKind::essential("fleet listener"), service::serve(fleet, self.listeners.fleet));
+        let reloading = reload_keys(self.key_files, Arc::clone(&self.auth), stop.clone());
+        edges.spawn(TaskKind::incidental("key reload"), reloading);
+        let name = HeaderValue::from_str(&self.identity.name).unwrap_or(HeaderValue::from_static("coordinator"));
+        let forward = |door| {
+            let (board, name, metrics) = (board.clone(), name.clone(), metrics.clone());
+            Forward::new(door, board, name, HttpSettings::MOST_SOCKETS, metrics, stop.clone())
+        };
+        let app = App {
+            handle: handle.clone(),
+            forward: forward(Door::Ucloud),
+            logs,
+            auth: self.auth,
+            settings: Arc::new(HttpSettings {
+                provider: self.words.provider.clone(),
+                catalogue: self.catalogue,
+                answer_within: HttpSettings::ANSWER_WITHIN,
+                most_sockets: HttpSettings::MOST_SOCKETS,
+            }),
+            stop: stop.clone(),
+        };
+        let serving = http::serve(self.listeners.http, http::router(app), Limits::default(), stop.clone());
+        edges.spawn(TaskKind::essential("http listener"), serving);
+        let mut app = OperatorApp::new(handle.clone(), Arc::new(self.words), self.operator_token.map(Arc::new));
+        app.forward = forward(Door::Operator);
+        let serving = http::serve(self.listeners.operator, operator::router(app), Limits::default(), stop.clone());
+        edges.spawn(TaskKind::essential("operator listener"), serving);
+        Ok(Running { addresses, standing, handle })
+    }
 }
 
 /// Stops the edges, then what they feed; each within a bound.
@@ -212,22 +294,6 @@ pub async fn drain(edges: &Tasks, inner: &Tasks) -> Result<(), muster_runtime::t
     let edges = edges.drain(Duration::from_secs(8)).await;
     // The driver's own failure is the cause of whatever the edges said.
     inner.drain(Duration::from_secs(5)).await.and(edges)
-}
-
-/// Runs driver and committer until `stop`, then closes the store; the committer ends after the driver, with everything
-/// that was decided committed and handed over.
-async fn drive(
-    driver: Driver,
-    owed: Vec<muster_domain::effect::Effect>,
-    committing: impl Future<Output = Result<(), StoreError>>,
-    store: Embedded,
-    stop: CancellationToken,
-) -> Result<(), StoreError> {
-    let (driven, committed) = tokio::join!(driver.run(owed, stop), committing);
-    // Whoever opens the file next need not wait for this process to be gone.
-    let closed = store.close().await;
-    committed.and(closed)?;
-    driven.map_err(|CommitStopped| StoreError::Failed("the committer has stopped".to_owned()))
 }
 
 impl Files {
@@ -295,3 +361,7 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
 #[cfg(test)]
 #[path = "server_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "takeover_tests.rs"]
+mod takeover;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// A configuration whose files lie in `directory` and whose ports the kernel picks.
-fn config(directory: &Path) -> Config {
+pub(super) fn config(directory: &Path) -> Config {
     use std::os::unix::fs::PermissionsExt;
     let at = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     std::fs::write(at("refresh"), "refresh").unwrap();
@@ -33,7 +33,7 @@ fn config(directory: &Path) -> Config {
     }
 }
 
-fn tasks() -> (Tasks, Tasks) {
+pub(super) fn tasks() -> (Tasks, Tasks) {
     muster_runtime::tls::install_provider();
     (Tasks::new(CancellationToken::new()), Tasks::new(CancellationToken::new()))
 }
@@ -49,7 +49,7 @@ async fn what_was_accepted_is_there_after_a_stop_and_under_a_new_term() {
     let config = config(directory.path());
     let (edges, inner) = tasks();
     let running = start(&config, &edges, &inner).await.unwrap();
-    assert_eq!(running.term, 1);
+    assert_eq!(running.leads().await, Some(1));
     assert!(create(&running, "1").await);
     let second = tasks();
     let error = start(&config, &second.0, &second.1).await.unwrap_err();
@@ -59,7 +59,7 @@ async fn what_was_accepted_is_there_after_a_stop_and_under_a_new_term() {
 
     let (edges, inner) = tasks();
     let running = start(&config, &edges, &inner).await.unwrap();
-    assert_eq!(running.term, 2);
+    assert_eq!(running.leads().await, Some(2));
     let jobs = running.handle.query(|cluster, _| cluster.location(&spec("1").id).is_some()).await;
     assert_eq!(jobs, Ok(true));
     let ready = reqwest::get(format!("http://{}/ready", running.addresses.operator)).await.unwrap();

@@ -1,14 +1,18 @@
 //! What tests of several modules share.
 
+pub(crate) mod arbiter;
+
 use muster_domain::cluster::{Cluster, Settings};
 use muster_domain::effect::{Documents, Effect, Write};
 use muster_domain::event::Event;
-use muster_domain::id::{ClusterName, JobId, ProviderId};
+use muster_domain::id::{ClusterName, JobId, NodeName, ProviderId};
 use muster_domain::job::Job;
 use muster_domain::job::spec::{ContainerSpec, JobSpec, Owner, Price};
 use muster_domain::product::{Period, ProductRef};
 use muster_domain::resources::Resources;
 use muster_domain::time::{Moment, Now};
+use muster_domain::worker::Hello;
+use std::collections::BTreeMap;
 
 pub(crate) fn settings() -> Settings {
     Settings {
@@ -65,4 +69,22 @@ pub(crate) fn job(id: &str) -> Job {
         _ => None,
     });
     written.expect("an accepted job is written")
+}
+
+/// What a worker says first.
+pub(crate) fn hello(node: &str) -> Hello {
+    Hello {
+        node: NodeName::new(node).unwrap(),
+        boot_id: "boot".to_owned(),
+        capacity: Resources { cores: 4, memory_bytes: 1 << 30, gpus: 0 },
+        categories: Vec::new(),
+        labels: BTreeMap::new(),
+        network_zone: "zone".to_owned(),
+        engine: "fake".to_owned(),
+        engine_version: "1".to_owned(),
+        version: "0".to_owned(),
+        last_term: 0,
+        sent_at_ms: 1,
+        ranks: Vec::new(),
+    }
 }

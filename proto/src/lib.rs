@@ -26,5 +26,11 @@ pub const MAX_REPORTED_RANKS: usize = 20_000;
 /// Longest reason or other text for people, in bytes; longer ones are cut before they are sent.
 pub const MAX_REASON_BYTES: usize = 4096;
 
+/// Longest address of a coordinator, in bytes.
+pub const MAX_ADDRESS_BYTES: usize = 1024;
+
+/// gRPC metadata key with which a worker says, as a decimal number, the term whose leader it found gone.
+pub const LEFT_TERM: &str = "muster-left-term";
+
 /// gRPC metadata key of the join secret; its value is `Bearer <secret>`.
 pub const AUTHORIZATION: &str = "authorization";

@@ -92,8 +92,9 @@ impl Worker {
             Some(secret) => Some(JoinSecret::new(secret).ok_or(CannotStart::Secret)?),
             None => None,
         };
+        let ca_pem: Option<Arc<[u8]>> = settings.ca_pem.as_deref().map(Arc::from);
         let coordinator = |url: &String| {
-            Coordinator::new(url, settings.ca_pem.as_deref(), secret.clone())
+            Coordinator::new(url, ca_pem.clone(), secret.clone())
                 .map(Arc::new)
                 .map_err(|source| CannotStart::Address { url: url.clone(), source })
         };

@@ -2,23 +2,29 @@
 //!
 //! A worker may send anything: whatever does not make sense is refused with a reason to the worker, logged and
 //! counted, and ends its stream. The two halves of a stream share an [`Ending`](super::sessions::Ending).
+//!
+//! Only a leader keeps streams. A follower answers with the leader's address; while there is none it waits for one, so
+//! that a fleet that lost its leader is with the next one as soon as it leads.
 
 use super::logs::{LogRelay, LogRequest, LogSource};
-use super::sessions::{Opened, Sessions};
-use crate::handle::Handle;
+use super::sessions::{Direction, Ending, MAX_SESSIONS, NotOpened, Opened, Sessions};
+use crate::election::{Standing, Validity};
+use crate::handle::{Handle, NotAnswered};
 use crate::metrics::Metrics;
 use crate::secret;
 use futures_util::stream::{BoxStream, StreamExt};
 use muster_domain::event::Event;
-use muster_domain::id::SessionId;
+use muster_domain::id::{SessionId, Term};
+use muster_domain::leadership::Role;
 use muster_proto::v1::fleet_service_server::{FleetService, FleetServiceServer};
 use muster_proto::v1::{PushLogRequest, PushLogResponse, SessionRequest, SessionResponse};
-use muster_proto::{AUTHORIZATION, Downlink, LogPush, MAX_MESSAGE_BYTES, Uplink};
+use muster_proto::{AUTHORIZATION, Downlink, LEFT_TERM, LogPush, MAX_MESSAGE_BYTES, Uplink};
+use muster_runtime::clock::now;
 use muster_runtime::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -32,6 +38,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Requests for logs that wait for one worker's stream.
 const QUEUED_LOG_REQUESTS: usize = 64;
+/// How long a worker's call waits for a leader.
+const LEADER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Everything the service works with.
 #[derive(Clone, Debug)]
@@ -42,10 +50,14 @@ pub struct Fleet {
     pub sessions: Sessions,
     /// Followers of logs.
     pub logs: LogRelay,
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
     /// What workers must present; `None` only in tests.
     pub join_secret: Option<Arc<Secret>>,
     /// Counters.
     pub metrics: Metrics,
+    /// Room for workers that wait for a leader.
+    pub waiting: Arc<Semaphore>,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
@@ -80,33 +92,43 @@ impl FleetService for Fleet {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         self.authorize(&request)?;
-        let opened = self.sessions.open().ok_or_else(|| {
-            self.metrics.refused("too_many_sessions");
-            Status::resource_exhausted("too many workers are connected; try again later")
-        })?;
-        let Opened { session, messages, ending } = opened;
+        let left = request.metadata().get(LEFT_TERM).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(direction) = self.elsewhere(left).await {
+            return Ok(self.redirect(direction));
+        }
+        let Opened { session, messages, ending, validity } = match self.sessions.open() {
+            Ok(opened) => opened,
+            // Leadership ended just now.
+            Err(NotOpened::Resting) => return Ok(self.redirect(Direction::default())),
+            Err(NotOpened::TooMany) => {
+                self.metrics.refused("too_many_sessions");
+                return Err(Status::resource_exhausted("too many workers are connected; try again later"));
+            }
+        };
         self.metrics.session_opened();
-        let outgoing = outgoing(messages, ending.clone());
+        let outgoing = outgoing(messages, ending.clone(), validity);
         let fleet = self.clone();
         let peer = request.remote_addr();
         tokio::spawn(async move {
             let result = tokio::select! {
                 result = fleet.listen(session, request.into_inner()) => result,
                 () = ending.now.cancelled() => Ok(()),
-                () = fleet.stop.cancelled() => Err(Refusal::new("stopping", "the coordinator is stopping; connect again")),
+                () = fleet.stop.cancelled() => Err(Refused::Elsewhere),
             };
-            if let Err(refusal) = result {
-                if refusal.kind != "stopping" {
+            match result {
+                Ok(()) => {}
+                Err(Refused::Elsewhere) => ending.redirect(fleet.farewell()),
+                Err(Refused::Because(refusal)) => {
                     tracing::warn!(session, ?peer, reason = refusal.why, "worker refused");
                     fleet.metrics.refused(refusal.kind);
+                    ending.because(refusal.why);
                 }
-                ending.because(refusal.why);
             }
             fleet.logs.detach(session);
             fleet.sessions.forget(session);
             ending.now.cancel();
             fleet.metrics.session_ended();
-            // The driver only stops with the process.
+            // Without a driver there is nobody to mind.
             let _ = fleet.handle.tell(Event::WorkerGone { session }).await;
         });
         Ok(Response::new(outgoing))
@@ -119,6 +141,20 @@ impl FleetService for Fleet {
             result = self.take_log(&mut incoming) => result.map(|()| Response::new(PushLogResponse {})),
             () = self.stop.cancelled() => Err(Status::unavailable("the coordinator is stopping")),
         }
+    }
+}
+
+/// How a stream ends before the worker ends it.
+enum Refused {
+    /// This coordinator leads no more or stops: the worker should look for another.
+    Elsewhere,
+    /// The worker is at fault.
+    Because(Refusal),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Because(refusal)
     }
 }
 
@@ -137,6 +173,12 @@ impl Refusal {
 }
 
 impl Fleet {
+    /// Room for as many waiting workers as there may be streams.
+    #[must_use]
+    pub fn waiting_room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_SESSIONS))
+    }
+
     fn authorize<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let Some(secret) = &self.join_secret else { return Ok(()) };
         let offered = request.metadata().get(AUTHORIZATION).map(|value| value.as_bytes());
@@ -148,8 +190,43 @@ impl Fleet {
         Err(Status::unauthenticated("the join secret is missing or wrong; compare the worker's with fleet.token_file"))
     }
 
+    /// Where a worker belongs that is not to stay here; waits for a leader. `left` is a term whose leader the worker
+    /// found gone, so that another one is waited for.
+    async fn elsewhere(&self, left: Option<Term>) -> Option<Direction> {
+        if self.standing.borrow().leads() {
+            return None;
+        }
+        // Whoever finds no room tries again soon.
+        let Ok(_place) = self.waiting.try_acquire() else { return Some(Direction::default()) };
+        let mut standing = self.standing.clone();
+        let settled = standing.wait_for(|standing| {
+            standing.leads() || (known_elsewhere(standing).is_some() && (left.is_none() || standing.term != left))
+        });
+        tokio::select! {
+            // An election that has ended says nothing new.
+            _ = tokio::time::timeout(LEADER_WITHIN, settled) => {}
+            () = self.stop.cancelled() => return Some(self.farewell()),
+        }
+        let standing = self.standing.borrow();
+        if standing.leads() { None } else { Some(known_elsewhere(&standing).unwrap_or_default()) }
+    }
+
+    /// The whole answer to a worker that is not to stay here.
+    fn redirect(&self, direction: Direction) -> Response<<Self as FleetService>::SessionStream> {
+        self.metrics.redirected();
+        let word = SessionResponse::from(Downlink::from(direction));
+        Response::new(futures_util::stream::iter([Ok(word)]).boxed())
+    }
+
+    /// Where workers should go when this coordinator stops.
+    fn farewell(&self) -> Direction {
+        let standing = self.standing.borrow();
+        let ended = standing.leads().then_some(standing.term).flatten();
+        known_elsewhere(&standing).unwrap_or(Direction { address: String::new(), term: ended.unwrap_or_default() })
+    }
+
     /// Takes what a worker says, in order, until its stream ends.
-    async fn listen(&self, session: SessionId, mut incoming: Streaming<SessionRequest>) -> Result<(), Refusal> {
+    async fn listen(&self, session: SessionId, mut incoming: Streaming<SessionRequest>) -> Result<(), Refused> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, receive(&mut incoming))
             .await
             .map_err(|_| Refusal::new("no_hello", "no hello within 10 s"))??;
@@ -159,7 +236,7 @@ impl Fleet {
                 tracing::info!(session, node = %hello.node, engine = hello.engine, version = hello.version, "worker connected");
                 self.pass_on(Event::WorkerHello { session, hello }).await?;
             }
-            Some(_) => return Err(Refusal::new("wrong_order", "the first message of a stream must be hello")),
+            Some(_) => return Err(Refusal::new("wrong_order", "the first message of a stream must be hello").into()),
         }
         let (requests, mut wanted) = mpsc::channel(QUEUED_LOG_REQUESTS);
         self.logs.attach(session, requests);
@@ -170,7 +247,7 @@ impl Fleet {
                     Some(Uplink::Report(report)) => self.pass_on(Event::WorkerReport { session, report }).await?,
                     Some(Uplink::LogRefused { log_id, reason }) => self.logs.refuse(session, log_id, &reason),
                     Some(Uplink::Hello(_)) => {
-                        return Err(Refusal::new("wrong_order", "hello came twice on one stream"));
+                        return Err(Refusal::new("wrong_order", "hello came twice on one stream").into());
                     }
                 },
                 Some(LogRequest { log_id, key }) = wanted.recv() => {
@@ -180,11 +257,8 @@ impl Fleet {
         }
     }
 
-    async fn pass_on(&self, event: Event) -> Result<(), Refusal> {
-        self.handle
-            .tell(event)
-            .await
-            .map_err(|_| Refusal::new("stopping", "the coordinator is stopping; connect again"))
+    async fn pass_on(&self, event: Event) -> Result<(), Refused> {
+        self.handle.tell(event).await.map_err(|NotAnswered| Refused::Elsewhere)
     }
 
     async fn take_log(&self, incoming: &mut Streaming<PushLogRequest>) -> Result<(), Status> {
@@ -270,13 +344,21 @@ async fn receive(incoming: &mut Streaming<SessionRequest>) -> Result<Option<Upli
     }
 }
 
-/// What goes to the worker: the queue; when the stream is to end, what is left of it, and the reason as last message.
+/// Where the leader's listener is, if another coordinator leads.
+fn known_elsewhere(standing: &Standing) -> Option<Direction> {
+    let leader = standing.leader.as_ref().filter(|_| standing.role == Role::Follower)?;
+    Some(Direction { address: leader.fleet.clone(), term: standing.term.unwrap_or_default() })
+}
+
+/// What goes to the worker: the queue; when the stream is to end, what is left of it, and a farewell as last message.
+/// Once leadership is in doubt nothing of the queue leaves.
 fn outgoing(
     messages: mpsc::Receiver<Downlink>,
-    ending: super::sessions::Ending,
+    ending: Ending,
+    validity: Validity,
 ) -> BoxStream<'static, Result<SessionResponse, Status>> {
-    let state = (messages, ending, false);
-    futures_util::stream::unfold(state, |(mut messages, ending, over)| async move {
+    let state = (messages, ending, validity, false);
+    futures_util::stream::unfold(state, |(mut messages, ending, validity, over)| async move {
         if over {
             return None;
         }
@@ -285,13 +367,15 @@ fn outgoing(
             next = messages.recv() => next,
             () = ending.now.cancelled() => messages.try_recv().ok(),
         };
-        if let Some(message) = next {
-            return Some((message, (messages, ending, false)));
+        let may_leave = || !ending.is_at_once() && validity.holds(now().moment);
+        if let Some(message) = next.filter(|_| may_leave()) {
+            return Some((message, (messages, ending, validity, false)));
         }
-        // The sender is dropped just before or after the token is cancelled; the token comes with the reason.
+        // The sender is dropped just before or after the token is cancelled; the token comes with the farewell. A leader
+        // in doubt steps down, and ends its streams by that.
         ending.now.cancelled().await;
-        let reason = ending.reason()?.to_owned();
-        Some((Downlink::Refused { reason }, (messages, ending, true)))
+        let word = ending.word()?;
+        Some((word, (messages, ending, validity, true)))
     })
     .map(|message| Ok(SessionResponse::from(message)))
     .boxed()

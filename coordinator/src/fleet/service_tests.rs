@@ -1,13 +1,12 @@
 use super::*;
+use crate::election::Identity;
 use crate::handle::Input;
 use bytes::Bytes;
 use muster_domain::effect::ToWorker;
-use muster_domain::id::{JobId, NodeName, RankKey};
-use muster_domain::resources::Resources;
+use muster_domain::id::{JobId, RankKey};
 use muster_domain::worker::{Hello, Report};
 use muster_proto::v1::fleet_service_client::FleetServiceClient;
 use muster_proto::{Downlink, v1};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +15,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
 struct Stage {
+    standing: watch::Sender<Standing>,
     address: SocketAddr,
     fleet: Fleet,
     heard: mpsc::Receiver<Input>,
@@ -31,18 +31,21 @@ impl Stage {
     async fn new() -> Self {
         let (inputs, heard) = mpsc::channel(100);
         let (changes, _) = broadcast::channel(1);
+        let standing = watch::Sender::new(Standing { role: Role::Leader, term: Some(7), leader: None });
         let fleet = Fleet {
             handle: Handle::new(inputs, changes),
-            sessions: Sessions::default(),
+            sessions: Sessions::serving(),
             logs: LogRelay::new(),
+            standing: standing.subscribe(),
             join_secret: Some(Arc::new(Secret::new("join"))),
             metrics: Metrics::new(),
+            waiting: Fleet::waiting_room(),
             stop: CancellationToken::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(fleet.clone(), listener));
-        Self { address, fleet, heard }
+        Self { standing, address, fleet, heard }
     }
 
     async fn client(&self) -> FleetServiceClient<Channel> {
@@ -97,20 +100,7 @@ fn signed<T>(message: T, secret: &str) -> Request<T> {
 }
 
 fn hello() -> Hello {
-    Hello {
-        node: NodeName::new("n1").unwrap(),
-        boot_id: "boot".to_owned(),
-        capacity: Resources { cores: 4, memory_bytes: 1 << 30, gpus: 0 },
-        categories: Vec::new(),
-        labels: BTreeMap::new(),
-        network_zone: "zone".to_owned(),
-        engine: "fake".to_owned(),
-        engine_version: "1".to_owned(),
-        version: "0".to_owned(),
-        last_term: 0,
-        sent_at_ms: 1,
-        ranks: Vec::new(),
-    }
+    crate::testing::hello("n1")
 }
 
 #[tokio::test]
@@ -222,12 +212,90 @@ async fn a_worker_that_does_not_read_is_cut_off() {
 #[tokio::test]
 async fn every_stream_ends_when_the_coordinator_stops() {
     let mut stage = Stage::new().await;
-    let worker = stage.connect("join").await.unwrap();
+    let mut worker = stage.connect("join").await.unwrap();
     worker.say(Uplink::Hello(Box::new(hello()))).await;
     assert!(matches!(stage.hear().await, Event::WorkerHello { .. }));
     stage.fleet.stop.cancel();
-    assert_eq!(worker.hear_refused().await, "the coordinator is stopping; connect again");
+    assert_eq!(worker.hear().await, Some(Downlink::Redirect { address: String::new(), term: 7 }));
+    assert_eq!(worker.hear().await, None);
     stage.hear_gone().await;
+}
+
+fn follower(fleet: &str, term: Term) -> Standing {
+    let (name, version) = ("b".to_owned(), "0".to_owned());
+    let leader = Identity { name, http: String::new(), operator: String::new(), fleet: fleet.to_owned(), version };
+    Standing { role: Role::Follower, term: Some(term), leader: Some(leader) }
+}
+
+#[tokio::test]
+async fn a_leader_that_steps_down_sends_its_workers_away_and_nothing_else_any_more() {
+    let mut stage = Stage::new().await;
+    let mut worker = stage.connect("join").await.unwrap();
+    worker.say(Uplink::Hello(Box::new(hello()))).await;
+    let Event::WorkerHello { session, .. } = stage.hear().await else { panic!("no hello") };
+    let direction = Direction { address: "http://b:1".to_owned(), term: 8 };
+    // In one go, so that the stream has had no turn in between.
+    stage.fleet.sessions.push(session, ToWorker::Heard { sent_at_ms: 1, term: 7 }.into());
+    stage.fleet.sessions.rest(&direction);
+    assert_eq!(worker.hear().await, Some(direction.into()));
+    assert_eq!(worker.hear().await, None);
+    stage.hear_gone().await;
+    // Should a stream be opened before the election says so.
+    let mut early = stage.connect("join").await.unwrap();
+    assert_eq!(early.hear().await, Some(Direction::default().into()));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_worker_after_the_leaders_validity() {
+    let mut stage = Stage::new().await;
+    let validity = Validity::unbounded();
+    stage.fleet.sessions.serve(validity.clone());
+    let mut worker = stage.connect("join").await.unwrap();
+    worker.say(Uplink::Hello(Box::new(hello()))).await;
+    let Event::WorkerHello { session, .. } = stage.hear().await else { panic!("no hello") };
+    validity.set(muster_domain::time::Moment(0));
+    stage.fleet.sessions.push(session, ToWorker::Heard { sent_at_ms: 1, term: 7 }.into());
+    let silent = tokio::time::timeout(Duration::from_millis(200), worker.hears.message()).await;
+    assert!(silent.is_err(), "{silent:?}");
+    stage.fleet.sessions.rest(&Direction::default());
+    assert_eq!(worker.hear().await, Some(Direction::default().into()));
+}
+
+#[tokio::test]
+async fn a_follower_shows_the_way_and_waits_for_a_leader_while_there_is_none() {
+    let stage = Stage::new().await;
+    stage.standing.send_replace(follower("http://b:1", 8));
+    let refused = stage.connect("wrong").await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated, "a stranger learns nothing");
+    let mut worker = stage.connect("join").await.unwrap();
+    assert_eq!(worker.hear().await, Some(Downlink::Redirect { address: "http://b:1".to_owned(), term: 8 }));
+    assert_eq!(worker.hear().await, None);
+
+    stage.standing.send_replace(Standing::default());
+    let elects = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stage.standing.send_replace(follower("http://c:1", 9));
+    };
+    let (worker, ()) = tokio::join!(stage.connect("join"), elects);
+    assert_eq!(worker.unwrap().hear().await, Some(Downlink::Redirect { address: "http://c:1".to_owned(), term: 9 }));
+}
+
+#[tokio::test]
+async fn a_worker_that_found_the_leader_gone_is_kept_until_another_one_leads() {
+    let mut stage = Stage::new().await;
+    stage.standing.send_replace(follower("http://b:1", 8));
+    let (says, said) = mpsc::channel(100);
+    let mut request = signed(ReceiverStream::new(said), "join");
+    request.metadata_mut().insert(LEFT_TERM, MetadataValue::from(8));
+    let mut client = stage.client().await;
+    let elects = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stage.standing.send_replace(Standing { role: Role::Leader, term: Some(9), leader: None });
+    };
+    let (answer, ()) = tokio::join!(client.session(request), elects);
+    let worker = Worker { says, hears: answer.unwrap().into_inner() };
+    worker.say(Uplink::Hello(Box::new(hello()))).await;
+    assert!(matches!(stage.hear().await, Event::WorkerHello { .. }), "this one leads now and takes the stream");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub use listener::{Capped, Connection, Limits, Peer, serve};
 
 use crate::auth::Authenticator;
 use crate::fleet::logs::LogRelay;
+use crate::forward::{Forward, forward};
 use crate::handle::Handle;
 use crate::sessions::{Sockets, websocket};
 use axum::Router;
@@ -59,6 +60,8 @@ impl HttpSettings {
 pub struct App {
     /// The driver.
     pub handle: Handle,
+    /// What happens to calls while another coordinator leads.
+    pub forward: Forward,
     /// Logs of ranks.
     pub logs: LogRelay,
     /// Who may call.
@@ -107,18 +110,23 @@ impl From<Silence> for Failure {
 /// The routes of `protocol.md` section 0, and WebSockets.
 pub fn router(app: App) -> Router {
     let sockets = Sockets::new(app.settings.most_sockets);
+    let to_leader = from_fn_with_state(app.forward.clone(), forward);
     let shared = Shared { app, bodies: Bodies::default(), sockets };
-    let guarded = Router::new()
+    // Whoever has no token is turned away before anybody is bothered for them.
+    let led = Router::new()
         .route("/jobs", post(jobs::create).delete(jobs::delete))
         .route("/jobs/extend", post(jobs::extend))
         .route("/jobs/terminate", post(jobs::terminate))
         .route("/jobs/suspend", post(jobs::suspend))
-        .route("/jobs/updateAcl", post(jobs::update_acl))
         .route("/jobs/verify", post(jobs::verify))
-        .route("/jobs/init", post(jobs::init))
         .route("/jobs/interactiveSession", post(jobs::interactive_session))
-        .route("/jobs/retrieveProducts", get(jobs::retrieve_products))
         .route("/jobs/retrieveUtilization", get(jobs::retrieve_utilization))
+        .route_layer(to_leader.clone());
+    // What any coordinator can answer, and at once: Core calls `init` between the repeats of other calls (reliability F2).
+    let guarded = led
+        .route("/jobs/updateAcl", post(jobs::update_acl))
+        .route("/jobs/init", post(jobs::init))
+        .route("/jobs/retrieveProducts", get(jobs::retrieve_products))
         .route("/integration/retrieveManifest", get(integration::manifest))
         .route("/integration/init", post(integration::init))
         .route("/integration/connect", post(integration::connect))
@@ -129,7 +137,7 @@ pub fn router(app: App) -> Router {
         // The one call without a bearer that Core may make (`protocol.md` 2.1).
         .route("/ucloud/{provider}/integration/welcome", post(integration::welcome))
         // Any name: `follow` comes under `jobs.provider.{p}`, shells under `{p}` (`protocol.md` 5.1).
-        .route("/ucloud/{any}/websocket", get(websocket))
+        .route("/ucloud/{any}/websocket", get(websocket).layer(to_leader))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(catch::panics))

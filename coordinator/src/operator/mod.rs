@@ -1,23 +1,32 @@
-//! The operator's own listener: is the process well, and what does the cluster do. Reads only.
+//! The operator's own listener: is the process well, what does the cluster do, and what should it do with its nodes.
+//!
+//! `/health` and `/ready` are about this process; everything else is answered by the leader, to which a follower passes it
+//! on with the caller's own token. Without a token the leader sees a caller on the follower's machine, and lets it in only
+//! if that is its own machine, too.
 
 mod access;
+mod orders;
 
 #[cfg(test)]
 mod tests;
 
+use crate::election::{Identity, Standing};
+use crate::forward::{Door, Forward, forward, is_forwarded};
 use crate::handle::Handle;
 use crate::http::failure::Failure;
 use crate::http::observe::{Meters, observe};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use muster_domain::cluster::{Cluster, Wording};
 use muster_domain::id::JobId;
+use muster_domain::leadership::Role;
 use muster_domain::time::Now;
-use muster_domain::view::{ClusterView, JobStory, JobView, NodeView};
+use muster_domain::view::{ClusterView, JobStory, JobView, LeaderView, NodeView};
 use muster_runtime::secret::Secret;
 use serde_json::json;
 use std::fmt;
@@ -38,6 +47,8 @@ pub type SharedWording = Arc<dyn Wording + Send + Sync>;
 pub struct OperatorApp {
     /// The driver.
     pub handle: Handle,
+    /// What happens to requests while another coordinator leads.
+    pub forward: Forward,
     /// The words of states and reasons, the same as Core hears.
     pub wording: SharedWording,
     /// Lets callers in that are not on this machine. Without it nobody else is.
@@ -50,11 +61,12 @@ pub struct OperatorApp {
 }
 
 impl OperatorApp {
-    /// With the default bounds, and no obstacle but a driver that does not answer.
+    /// With the default bounds, no other coordinators, and no obstacle but a driver that does not answer.
     #[must_use]
     pub fn new(handle: Handle, wording: SharedWording, token: Option<Arc<Secret>>) -> Self {
         Self {
             handle,
+            forward: Forward::alone(Door::Operator),
             wording,
             token,
             answer_within: Duration::from_secs(10),
@@ -79,6 +91,8 @@ pub fn router(app: OperatorApp) -> Router {
         .route("/v1/nodes", get(nodes))
         .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job))
+        .merge(orders::routes())
+        .route_layer(from_fn_with_state(app.forward.clone(), forward))
         .route_layer(from_fn_with_state(app.clone(), access::operators_only));
     Router::new()
         .route("/health", get(health))
@@ -91,15 +105,22 @@ pub fn router(app: OperatorApp) -> Router {
 
 /// The process is alive. Depends on nothing else, or an outage of the store would restart every coordinator
 /// (reliability C.2 item 45).
-async fn health() -> Json<serde_json::Value> {
-    Json(json!({ "status": "ok" }))
+async fn health(State(app): State<OperatorApp>) -> Json<serde_json::Value> {
+    let Standing { role, term, leader } = app.forward.board().now();
+    let leader = leader.map(|leader| leader.name);
+    Json(json!({ "status": "ok", "role": role.name(), "leader": leader, "term": term }))
 }
 
-/// This coordinator can answer Core.
+/// This coordinator can answer Core: by itself, through the leader, or soon.
 async fn ready(State(app): State<OperatorApp>) -> Response {
     let obstacle = app.obstacle.borrow().clone();
+    let board = app.forward.board();
     let obstacle = match obstacle {
         Some(obstacle) => Some(obstacle),
+        None if !board.can_serve() => {
+            Some("no coordinator leads: look at the others, and at the store's health".to_owned())
+        }
+        None if !board.now().leads() => None,
         None => match tokio::time::timeout(READY_WITHIN, app.handle.query(|cluster, _| cluster.term())).await {
             Ok(Ok(_)) => None,
             Ok(Err(_)) => Some("this coordinator is not the leader, or is stopping".to_owned()),
@@ -112,8 +133,15 @@ async fn ready(State(app): State<OperatorApp>) -> Response {
     }
 }
 
-async fn cluster(State(app): State<OperatorApp>) -> Result<Json<ClusterView>, Failure> {
-    view(&app, |cluster, now| cluster.cluster_view(now)).await
+async fn cluster(State(app): State<OperatorApp>, headers: HeaderMap) -> Result<Json<ClusterView>, Failure> {
+    let Json(mut seen) = view(&app, |cluster, now| cluster.cluster_view(now)).await?;
+    let role = if is_forwarded(&headers) { Role::Follower } else { Role::Leader };
+    seen.role = Some(role.name().to_owned());
+    seen.leader = app.forward.board().now().leader.map(|leader| {
+        let Identity { name, http, operator, fleet, version } = leader;
+        LeaderView { name, operator, http, fleet, version }
+    });
+    Ok(Json(seen))
 }
 
 async fn nodes(State(app): State<OperatorApp>) -> Result<Json<Vec<NodeView>>, Failure> {

@@ -93,3 +93,121 @@ async fn not_being_able_to_answer_is_said_with_a_reason() {
     obstacle.send_replace(None);
     assert_eq!(get(&app, "/ready", None, None).await.0, StatusCode::OK);
 }
+
+async fn order(app: &OperatorApp, path: &str, body: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
+    let mut request = Request::builder().method("POST").uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.extension(ConnectInfo(Peer("127.0.0.1:9".parse().unwrap())));
+    let answer = send(&router(app.clone()), request.body(Body::from(body.to_owned())).unwrap()).await;
+    (answer.status, answer.body)
+}
+
+const MUSTER: (&str, &str) = ("muster-operator", "1");
+
+/// An app with a node n1.
+async fn with_a_node() -> OperatorApp {
+    let app = app(Mood::Well, None);
+    let hello = muster_domain::worker::Hello {
+        node: muster_domain::id::NodeName::new("n1").unwrap(),
+        boot_id: "b".to_owned(),
+        capacity: muster_domain::resources::Resources { cores: 4, memory_bytes: 1 << 34, gpus: 0 },
+        categories: vec![],
+        labels: std::collections::BTreeMap::new(),
+        network_zone: "z".to_owned(),
+        engine: "fake".to_owned(),
+        engine_version: "1".to_owned(),
+        version: "0".to_owned(),
+        last_term: 0,
+        sent_at_ms: 0,
+        ranks: vec![],
+    };
+    app.handle.tell(muster_domain::event::Event::WorkerHello { session: 1, hello: Box::new(hello) }).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn a_node_is_taken_out_of_service_and_given_back() {
+    let app = with_a_node().await;
+    for (path, body, admission, ends) in [
+        ("/v1/nodes/n1/cordon", "", "cordoned", Value::Null),
+        ("/v1/nodes/n1/drain", "", "drained", Value::Null),
+        ("/v1/nodes/n1/drain", r#" {"deadline_ms": 600000} "#, "drained", Value::from(600_000)),
+        ("/v1/nodes/n1/drain", r#"{"deadline_ms": null}"#, "drained", Value::Null),
+        ("/v1/nodes/n1/uncordon", "", "schedulable", Value::Null),
+    ] {
+        let (status, node) = order(&app, path, body, &[MUSTER]).await;
+        assert_eq!((status, &node["admission"], &node["drain_ends_in_ms"]), (StatusCode::OK, &admission.into(), &ends));
+        let (_, nodes) = get(&app, "/v1/nodes", Some("127.0.0.1:9"), None).await;
+        assert_eq!((&nodes[0]["name"], &nodes[0]["admission"]), (&Value::from("n1"), &admission.into()), "{path}");
+    }
+    let (status, body) = order(&app, "/v1/nodes/n1/forget", "", &[MUSTER]).await;
+    assert_eq!((status, &body["why"]), (StatusCode::CONFLICT, &"node n1 is connected; stop its worker first".into()));
+    app.handle.tell(muster_domain::event::Event::WorkerGone { session: 1 }).await.unwrap();
+    let (status, body) = order(&app, "/v1/nodes/n1/forget", "", &[MUSTER]).await;
+    assert_eq!((status, &body["forgotten"]), (StatusCode::OK, &"n1".into()));
+    let (status, body) = order(&app, "/v1/nodes/n1/cordon", "", &[MUSTER]).await;
+    assert_eq!((status, &body["errorCode"]), (StatusCode::NOT_FOUND, &"NOT_FOUND".into()));
+}
+
+#[tokio::test]
+async fn a_brake_is_released_by_name_or_with_all_others() {
+    let app = with_a_node().await;
+    let released = |brakes: Value| {
+        let brakes = brakes.as_array().unwrap().clone();
+        let released = brakes.iter().filter(|brake| !brake["released_for_ms"].is_null());
+        released.map(|brake| brake["verdict"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (status, brakes) = order(&app, "/v1/brake/release", r#"{"verdict": "no_credit"}"#, &[MUSTER]).await;
+    assert_eq!((status, released(brakes)), (StatusCode::OK, vec!["no_credit".to_owned()]));
+    for body in ["", r#"{"verdict": null}"#] {
+        let (_, brakes) = order(&app, "/v1/brake/release", body, &[MUSTER]).await;
+        assert_eq!(released(brakes), ["lost", "orphan", "no_credit", "drain"]);
+    }
+    let (_, cluster) = get(&app, "/v1/cluster", Some("127.0.0.1:9"), None).await;
+    assert_eq!(released(cluster["brakes"].clone()).len(), 4);
+}
+
+#[tokio::test]
+async fn a_wrong_order_is_refused_with_words_and_changes_nothing() {
+    let app = with_a_node().await;
+    let long = format!("{{\"deadline_ms\": 1{}}}", " ".repeat(5_000));
+    for (path, body, part) in [
+        ("/v1/nodes/n1/drain", r#"{"deadline": 600000}"#, "unknown field `deadline`"),
+        ("/v1/nodes/n1/drain", r#"{"deadline_ms": "10m"}"#, "deadline_ms"),
+        ("/v1/nodes/n1/drain", r#"{"deadline_ms": -1}"#, "expected u64"),
+        ("/v1/nodes/n1/drain", &long, "over 4096 bytes"),
+        ("/v1/nodes/%2e%2e/cordon", "", "node name"),
+        ("/v1/brake/release", r#"{"verdict": "all"}"#, "unknown variant `all`"),
+    ] {
+        let (status, answer) = order(&app, path, body, &[MUSTER]).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {body}");
+        assert!(answer["why"].as_str().unwrap().contains(part), "{answer}");
+    }
+    let (_, nodes) = get(&app, "/v1/nodes", Some("127.0.0.1:9"), None).await;
+    assert_eq!(nodes[0]["admission"], "schedulable");
+    assert_eq!(get(&app, "/v1/nodes/n1/cordon", Some("127.0.0.1:9"), None).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn orders_are_for_operators_and_their_programs_only() {
+    let app = with_a_node().await;
+    let page = ("origin", "http://127.0.0.1:8471");
+    for headers in [vec![], vec![("muster-operator", "0")], vec![MUSTER, page], vec![MUSTER, ("origin", "null")]] {
+        for path in ["/v1/nodes/n1/cordon", "/v1/nodes/n1/forget", "/v1/brake/release"] {
+            assert_eq!(order(&app, path, "", &headers).await.0, StatusCode::FORBIDDEN, "{path} {headers:?}");
+        }
+    }
+    let guarded = self::app(Mood::Well, Some("secret"));
+    let (status, _) = order(&guarded, "/v1/nodes/n1/cordon", "", &[MUSTER]).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "a token is wanted of everybody");
+    let shown = ("authorization", "Bearer secret");
+    assert_eq!(order(&guarded, "/v1/nodes/n1/cordon", "", &[MUSTER, shown]).await.0, StatusCode::NOT_FOUND);
+    for mood in [Mood::Silent, Mood::Gone] {
+        let app = self::app(mood, None);
+        tokio::task::yield_now().await;
+        let (status, body) = order(&app, "/v1/nodes/n1/cordon", "", &[MUSTER]).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{mood:?} {body}");
+    }
+}

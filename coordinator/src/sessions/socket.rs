@@ -110,13 +110,21 @@ async fn read(mut frames: SplitStream<WebSocket>, out: mpsc::Sender<ServerFrame>
                 desk.open.remove(&stream_id);
             }
             () = &mut prove_by, if !desk.proven => return close_code::POLICY,
-            () = shared.stop.cancelled() => {
+            () = leads_no_more(shared) => {
                 desk.open.values().for_each(|open| open.cancel.cancel());
                 let ends = async { while conversations.next().await.is_some() {} };
                 let _ = tokio::time::timeout(GOODBYE, ends).await;
                 return close_code::RESTART;
             }
         }
+    }
+}
+
+/// Resolves when this coordinator can no longer tell about jobs: the client connects again and finds one that can.
+async fn leads_no_more(shared: &Shared) {
+    tokio::select! {
+        () = shared.stop.cancelled() => {}
+        () = shared.forward.board().rested() => {}
     }
 }
 

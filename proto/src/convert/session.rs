@@ -1,9 +1,9 @@
 //! The two directions of a worker's stream.
 
 use super::{Malformed, check, required};
-use crate::{MAX_REASON_BYTES, v1};
+use crate::{MAX_ADDRESS_BYTES, MAX_REASON_BYTES, v1};
 use muster_domain::effect::ToWorker;
-use muster_domain::id::RankKey;
+use muster_domain::id::{RankKey, Term};
 use muster_domain::worker::{Hello, Report};
 
 /// From worker to coordinator: a [`v1::SessionRequest`] that makes sense.
@@ -43,6 +43,13 @@ pub enum Downlink {
     Refused {
         /// In words for the worker's operator.
         reason: String,
+    },
+    /// This coordinator does not lead, or leads no more; the stream's last message.
+    Redirect {
+        /// URL of the leader's fleet listener; empty while nobody leads.
+        address: String,
+        /// The term of the leader at `address`, or of the one that has ended when it is empty; 0 if not known.
+        term: Term,
     },
 }
 
@@ -101,6 +108,7 @@ impl From<Downlink> for v1::SessionResponse {
             }
             Downlink::OpenLog { log_id, key } => Message::OpenLog(v1::OpenLog { log_id, key: Some(key.into()) }),
             Downlink::Refused { reason } => Message::Refused(v1::Refused { reason: check::cut(reason) }),
+            Downlink::Redirect { address, term } => Message::Redirect(v1::Redirect { address, term }),
         };
         Self { message: Some(message) }
     }
@@ -129,6 +137,10 @@ impl TryFrom<v1::SessionResponse> for Downlink {
             Message::Refused(refused) => {
                 Self::Refused { reason: check::text("refused.reason", refused.reason, MAX_REASON_BYTES)? }
             }
+            Message::Redirect(redirect) => Self::Redirect {
+                address: check::text("redirect.address", redirect.address, MAX_ADDRESS_BYTES)?,
+                term: redirect.term,
+            },
         })
     }
 }

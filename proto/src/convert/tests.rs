@@ -160,6 +160,7 @@ fn downlink() -> impl Strategy<Value = Downlink> {
         any::<(u64, u64)>().prop_map(|(sent_at_ms, term)| ToWorker::Heard { sent_at_ms, term }.into()),
         (any::<u64>(), key()).prop_map(|(log_id, key)| Downlink::OpenLog { log_id, key }),
         "[^\0]{0,60}".prop_map(|reason| Downlink::Refused { reason }),
+        ("[^\0]{0,60}", any::<u64>()).prop_map(|(address, term)| Downlink::Redirect { address, term }),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! One address of a coordinator, and how to reach it.
 
-use muster_proto::AUTHORIZATION;
+use muster_domain::id::Term;
+use muster_proto::{AUTHORIZATION, LEFT_TERM};
 use muster_runtime::secret::Secret;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -9,6 +11,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 /// How long reaching one address may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// The same while another coordinator may be leading already.
+const CONNECT_QUICKLY: Duration = Duration::from_millis(500);
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,8 +34,8 @@ impl JoinSecret {
 /// Why an address cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
-    #[error("no answer within {} s", CONNECT_WITHIN.as_secs())]
-    Timeout,
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
     #[error("{}", chain(.0))]
     Refused(#[from] tonic::transport::Error),
 }
@@ -53,6 +57,7 @@ fn chain(error: &tonic::transport::Error) -> String {
 pub(crate) struct Coordinator {
     url: String,
     endpoint: Endpoint,
+    ca_pem: Option<Arc<[u8]>>,
     secret: Option<JoinSecret>,
 }
 
@@ -60,7 +65,7 @@ impl Coordinator {
     /// `ca_pem` is the authority of an `https` address.
     pub(crate) fn new(
         url: &str,
-        ca_pem: Option<&[u8]>,
+        ca_pem: Option<Arc<[u8]>>,
         secret: Option<JoinSecret>,
     ) -> Result<Self, tonic::transport::Error> {
         let mut endpoint = Endpoint::from_shared(url.to_owned())?
@@ -69,11 +74,21 @@ impl Coordinator {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        if let Some(pem) = ca_pem.filter(|_| url.starts_with("https:")) {
+        if let Some(pem) = ca_pem.as_ref().filter(|_| url.starts_with("https:")) {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
             endpoint = endpoint.tls_config(tls)?;
         }
-        Ok(Self { url: url.to_owned(), endpoint, secret })
+        Ok(Self { url: url.to_owned(), endpoint, ca_pem, secret })
+    }
+
+    /// Another one, of which this one told. `None`: the address is not one, or would be spoken to with less (or other)
+    /// protection than this one.
+    pub(crate) fn told_of(&self, url: &str) -> Option<Self> {
+        let scheme = |url: &str| url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if scheme(url) != scheme(&self.url) {
+            return None;
+        }
+        Self::new(url, self.ca_pem.clone(), self.secret.clone()).ok()
     }
 
     /// Its address, for logs.
@@ -83,9 +98,18 @@ impl Coordinator {
 
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Channel, Unreachable> {
+        self.connect_within(CONNECT_WITHIN).await
+    }
+
+    /// A new connection, or word soon that there is none.
+    pub(crate) async fn connect_quickly(&self) -> Result<Channel, Unreachable> {
+        self.connect_within(CONNECT_QUICKLY).await
+    }
+
+    async fn connect_within(&self, within: Duration) -> Result<Channel, Unreachable> {
         // The endpoint's own bound does not cover the name lookup and the handshake.
-        let connected = tokio::time::timeout(CONNECT_WITHIN, self.endpoint.connect()).await;
-        Ok(connected.map_err(|_| Unreachable::Timeout)??)
+        let connected = tokio::time::timeout(within, self.endpoint.connect()).await;
+        Ok(connected.map_err(|_| Unreachable::Timeout(within))??)
     }
 
     /// A request with the secret and the present trace.
@@ -94,6 +118,15 @@ impl Coordinator {
         muster_runtime::telemetry::inject(request.metadata_mut());
         if let Some(JoinSecret(value)) = &self.secret {
             request.metadata_mut().insert(AUTHORIZATION, value.clone());
+        }
+        request
+    }
+
+    /// The same for the worker's stream; `left` is a term whose leader was found gone.
+    pub(crate) fn session_request<T>(&self, message: T, left: Option<Term>) -> Request<T> {
+        let mut request = self.request(message);
+        if let Some(term) = left {
+            request.metadata_mut().insert(LEFT_TERM, MetadataValue::from(term));
         }
         request
     }

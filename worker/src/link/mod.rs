@@ -1,19 +1,22 @@
 //! The worker's stream to the coordinator: dials, listens, and dials again.
 //!
-//! Losing it harms no rank. Coordinators are tried in turn; one that welcomed the worker is tried first again.
+//! Losing it harms no rank. Coordinators are tried in [turn](search); one that does not lead says where the leader is,
+//! or keeps the call until there is one.
 
 mod coordinator;
+mod search;
 
 pub(crate) use coordinator::{Coordinator, JoinSecret};
 
-use crate::backoff::Backoff;
 use crate::driver::{Input, Outgoing, StreamId};
 use crate::engine::Engine;
 use crate::{logs, metrics};
 use muster_domain::effect::ToWorker;
+use muster_domain::id::Term;
 use muster_proto::v1::fleet_service_client::FleetServiceClient;
 use muster_proto::v1::{SessionRequest, SessionResponse};
 use muster_proto::{Downlink, MAX_MESSAGE_BYTES, Uplink};
+use search::{Search, Target};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,8 +30,6 @@ use tonic::{Code, Status, Streaming};
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// Messages to a coordinator that does not read.
 const QUEUED_MESSAGES: usize = 512;
-/// Between two tries with a secret that was refused; it will not get better by itself.
-const WRONG_SECRET_WAIT: Duration = Duration::from_secs(10);
 /// A reason that stays the same is logged again after this time.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -46,7 +47,8 @@ pub(crate) struct Link {
 
 /// How a stream came to its end.
 struct Ended {
-    welcomed: bool,
+    /// The term of the leader that welcomed the worker, if one did.
+    welcomed: Option<Term>,
     why: Why,
 }
 
@@ -59,6 +61,8 @@ enum Why {
     WrongSecret(String),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("{}", redirect_words(.address))]
+    Redirected { address: String, term: Term },
     #[error("{0}")]
     Broken(String),
 }
@@ -69,9 +73,14 @@ impl Why {
             Self::Unreachable(_) => "unreachable",
             Self::WrongSecret(_) => "wrong_secret",
             Self::Refused(_) => "refused",
+            Self::Redirected { .. } => "redirected",
             Self::Broken(_) => "broken",
         }
     }
+}
+
+fn redirect_words(address: &str) -> String {
+    if address.is_empty() { "no coordinator leads yet".to_owned() } else { format!("the leader is {address}") }
 }
 
 impl From<Status> for Why {
@@ -86,30 +95,33 @@ impl From<Status> for Why {
 impl Link {
     /// Keeps a stream open for ever.
     pub(crate) async fn run(self) {
-        let mut backoff = Backoff::coordinator();
+        let mut search = Search::new(self.coordinators.clone());
         let mut said = Said::default();
-        let mut turn = 0;
         for stream in 1.. {
-            let coordinator = &self.coordinators[turn % self.coordinators.len()];
-            let Ended { welcomed, why } = self.stream(stream, coordinator).await;
+            let target = search.next();
+            let Ended { welcomed, why } = self.stream(stream, &target).await;
             metrics::stream(why.name());
-            if welcomed {
-                tracing::warn!(coordinator = coordinator.name(), reason = %why, "lost the coordinator; ranks go on, connecting again");
-                said = Said::default();
-                backoff.reset();
-            } else {
-                said.warn(coordinator.name(), &why);
-                turn += 1;
+            let coordinator = target.coordinator.name();
+            match (&why, welcomed) {
+                (_, Some(term)) => {
+                    tracing::warn!(coordinator, term, reason = %why, "lost the coordinator; ranks go on, connecting again");
+                    said = Said::default();
+                }
+                (Why::Redirected { .. }, None) => tracing::debug!(coordinator, reason = %why, "not the leader"),
+                (_, None) => said.warn(coordinator, &why),
             }
-            let wait = if matches!(why, Why::WrongSecret(_)) { WRONG_SECRET_WAIT } else { backoff.next() };
+            let wait = search.after(&target, &why, welcomed);
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn stream(&self, stream: StreamId, coordinator: &Arc<Coordinator>) -> Ended {
-        let channel = match coordinator.connect().await {
+    async fn stream(&self, stream: StreamId, target: &Target) -> Ended {
+        let coordinator = &target.coordinator;
+        let connecting =
+            async { if target.quickly { coordinator.connect_quickly().await } else { coordinator.connect().await } };
+        let channel = match connecting.await {
             Ok(channel) => channel,
-            Err(error) => return Ended { welcomed: false, why: Why::Unreachable(error.to_string()) },
+            Err(error) => return Ended { welcomed: None, why: Why::Unreachable(error.to_string()) },
         };
         let (messages, queue) = mpsc::channel(QUEUED_MESSAGES);
         let broken = CancellationToken::new();
@@ -121,7 +133,7 @@ impl Link {
             broken: broken.clone(),
             outgoing: outgoing.clone(),
             logs: JoinSet::new(),
-            welcomed: false,
+            welcomed: None,
             _end: broken.clone().drop_guard(),
         };
         let talked = async {
@@ -129,7 +141,8 @@ impl Link {
             let mut client = FleetServiceClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            let request = coordinator.request::<ReceiverStream<SessionRequest>>(ReceiverStream::new(queue));
+            let messages: ReceiverStream<SessionRequest> = ReceiverStream::new(queue);
+            let request = coordinator.session_request(messages, target.left);
             let session = tokio::time::timeout(WELCOME_WITHIN, client.session(request));
             let incoming = session.await.map_err(|_| silent(WELCOME_WITHIN))??.into_inner();
             talk.listen(incoming).await
@@ -162,7 +175,7 @@ struct Talk<'a> {
     broken: CancellationToken,
     outgoing: Outgoing,
     logs: JoinSet<()>,
-    welcomed: bool,
+    welcomed: Option<Term>,
     _end: DropGuard,
 }
 
@@ -170,7 +183,7 @@ impl Talk<'_> {
     /// Takes what the coordinator says until the stream ends, which is always for a reason.
     async fn listen(&mut self, mut incoming: Streaming<SessionResponse>) -> Result<std::convert::Infallible, Why> {
         loop {
-            let within = if self.welcomed { self.link.silence } else { WELCOME_WITHIN };
+            let within = if self.welcomed.is_some() { self.link.silence } else { WELCOME_WITHIN };
             let message = tokio::select! {
                 message = tokio::time::timeout(within, incoming.message()) => message.map_err(|_| silent(within))??,
                 () = self.broken.cancelled() => return Err(Why::Broken("given up on our side".to_owned())),
@@ -187,9 +200,9 @@ impl Talk<'_> {
         match message {
             Downlink::Say { message, traceparent } => {
                 if let ToWorker::Welcome { term } = message
-                    && !self.welcomed
+                    && self.welcomed.is_none()
                 {
-                    self.welcomed = true;
+                    self.welcomed = Some(term);
                     metrics::stream("welcomed");
                     tracing::info!(coordinator = self.coordinator.name(), term, "connected");
                 }
@@ -207,6 +220,7 @@ impl Talk<'_> {
                 Ok(())
             }
             Downlink::Refused { reason } => Err(Why::Refused(reason)),
+            Downlink::Redirect { address, term } => Err(Why::Redirected { address, term }),
         }
     }
 }

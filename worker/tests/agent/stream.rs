@@ -187,6 +187,44 @@ async fn another_coordinator_is_tried_and_a_refusal_is_taken() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_followed_and_logs_go_where_the_stream_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut follower = Coordinator::start().await;
+    let mut leader = Coordinator::start().await;
+    let worker = Running::start(settings(directory.path(), vec![follower.url()]), &Flaky::default());
+    let session = follower.session().await;
+    session.send(Downlink::Redirect { address: leader.url(), term: 5 }.into()).await;
+    let mut accepted = leader.welcome(5).await;
+    session.gone().await;
+    let key = key("1");
+    accepted.run(5, &key, &["run-ms", "10"], None).await;
+    accepted.send(Downlink::OpenLog { log_id: 77, key }.into()).await;
+    assert_eq!(leader.log().await.log_id, 77);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_steps_down_or_dies_is_replaced_in_less_than_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut first, mut second) = (Coordinator::start().await, Coordinator::start().await);
+    let list = vec![first.url(), second.url()];
+    let worker = Running::start(settings(directory.path(), list), &Flaky::default());
+    let key = key("1");
+    let mut session = first.welcome(5).await;
+    session.run(5, &key, &["hang"], None).await;
+    let begun = std::time::Instant::now();
+    session.send(Downlink::Redirect { address: String::new(), term: 5 }.into()).await;
+    let session = second.welcome(6).await;
+    assert!(matches!(state(&session.hello.ranks, &key), Some(RankState::Running { .. })));
+    drop(session);
+    second.die().await;
+    let session = first.welcome(7).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(matches!(state(&session.hello.ranks, &key), Some(RankState::Running { .. })));
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn nonsense_and_silence_end_a_stream_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start().await;

@@ -2,6 +2,7 @@
 
 use crate::auth::fixture;
 use crate::fleet::logs::LogRelay;
+use crate::forward::{Door, Forward};
 use crate::handle::{Handle, Input};
 use crate::http::{App, HttpSettings, router};
 use crate::testing::{noon, settings};
@@ -131,6 +132,7 @@ impl Stage {
         let (handle, events) = driver(mood);
         let app = App {
             handle,
+            forward: Forward::alone(Door::Ucloud),
             logs: LogRelay::new(),
             auth: Arc::new(fixture::authenticator()),
             settings: Arc::new(HttpSettings {

@@ -1,0 +1,335 @@
+//! What a coordinator does with a request while it does not lead: it passes it on to the leader, and waits for one while
+//! there is none.
+//!
+//! Core repeats a call only on 503, and deletes the job on its side on any other error or after 5 s (reliability F1-F3). So
+//! every way in which this can fail is a 503 in good time, but for the one call that must not be repeated when it may have
+//! been done ([`may_repeat`]). A request is passed on at most once: the header [`FORWARDED`] says that it was.
+
+mod headers;
+mod relay;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
+use crate::election::Identity;
+use crate::http::failure::Failure;
+use crate::metrics::Metrics;
+use crate::standing::{Board, HOLD};
+use axum::body::Body;
+use axum::extract::{OriginalUri, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use headers::{Arrived, FORWARDED};
+use muster_domain::leadership::Role;
+use relay::{Connection, Relay};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Requests that may wait for a leader or for its answer at once.
+const MOST_REQUESTS: usize = 1024;
+/// Before a leader that refused a connection is tried again, unless another one leads first.
+const REFUSED_WAIT: Duration = Duration::from_millis(50);
+/// How long an answer may still arrive once the leader that was asked does not lead any more.
+const LAST_WORD: Duration = Duration::from_millis(250);
+/// The largest answer to Core, in bytes. It is taken in whole, because half an answer is an error that Core does not repeat.
+const MOST_ANSWER_BYTES: usize = 8 << 20;
+
+/// Which listener requests come from, and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// UCloud's calls.
+    Ucloud,
+    /// The operators' API.
+    Operator,
+}
+
+impl Door {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ucloud => "ucloud",
+            Self::Operator => "operator",
+        }
+    }
+
+    fn address(self, leader: &Identity) -> &str {
+        match self {
+            Self::Ucloud => &leader.http,
+            Self::Operator => &leader.operator,
+        }
+    }
+
+    /// How long after its arrival a request must be answered.
+    fn answer_within(self) -> Duration {
+        match self {
+            Self::Ucloud => HOLD,
+            // A view of everything may take a while, and nobody deletes a job over it.
+            Self::Operator => Duration::from_secs(10),
+        }
+    }
+}
+
+/// Passes requests on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    door: Door,
+    board: Board,
+    name: HeaderValue,
+    relay: Relay,
+    room: Arc<Semaphore>,
+    sockets: Arc<Semaphore>,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+/// Why a request was not answered by the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// Nobody led in time.
+    NoLeader,
+    /// It came from another coordinator that takes this one for the leader.
+    Looped,
+    /// It was passed on, and no answer came.
+    Silent,
+    /// Too many others wait.
+    Full,
+    /// This coordinator stops.
+    Stopping,
+}
+
+impl Lost {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoLeader => "no_leader",
+            Self::Looped => "looped",
+            Self::Silent => "silent",
+            Self::Full => "full",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    fn failure(self, may_repeat: bool) -> Failure {
+        match self {
+            Self::NoLeader => Failure::unavailable("no coordinator leads at the moment: try again"),
+            Self::Looped => Failure::unavailable("the coordinators do not agree yet on who leads: try again"),
+            Self::Silent if may_repeat => Failure::unavailable("the coordinator that leads went away: try again"),
+            Self::Silent => Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "it is not known whether this was done: look at the job before asking again",
+            ),
+            Self::Full => Failure::unavailable("too many requests wait for the coordinator that leads: try again"),
+            Self::Stopping => Failure::unavailable("this coordinator is stopping: try again"),
+        }
+    }
+}
+
+/// Whether another coordinator passed this request on.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED)
+}
+
+/// Whether a call may be repeated although it may have been done: all but `extend`, which adds time each time
+/// (`protocol.md` 16.12).
+fn may_repeat(uri: &Uri) -> bool {
+    !uri.path().ends_with("/jobs/extend")
+}
+
+/// Where a request goes.
+enum Way {
+    /// This coordinator leads.
+    Here,
+    /// Another one does.
+    There(Identity),
+}
+
+impl Forward {
+    /// Requests of this door, sent in the name of coordinator `name`; `sockets` is how many WebSockets are passed on.
+    #[must_use]
+    pub fn new(
+        door: Door,
+        board: Board,
+        name: HeaderValue,
+        sockets: usize,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            door,
+            board,
+            name,
+            relay: Relay::default(),
+            room: Arc::new(Semaphore::new(MOST_REQUESTS)),
+            sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
+            metrics,
+            stop,
+        }
+    }
+
+    /// Forwards nothing: of a coordinator that has no others.
+    #[must_use]
+    pub fn alone(door: Door) -> Self {
+        let (name, stop) = (HeaderValue::from_static("alone"), CancellationToken::new());
+        Self::new(door, Board::alone(), name, 0, Metrics::new(), stop)
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Waits until it is known where a request goes.
+    async fn way(&self, is_forwarded: bool, until: Instant) -> Result<Way, Lost> {
+        let mut watch = self.board.watch();
+        let settled = watch
+            .wait_for(|standing| standing.leads() || (standing.role == Role::Follower && standing.leader.is_some()));
+        let standing = tokio::select! {
+            // The board's sender lives as long as `self`.
+            settled = settled => settled.map_err(|_| Lost::Stopping)?,
+            () = tokio::time::sleep_until(until) => return Err(Lost::NoLeader),
+            () = self.stop.cancelled() => return Err(Lost::Stopping),
+        };
+        match &standing.leader {
+            _ if standing.leads() => Ok(Way::Here),
+            Some(_) if is_forwarded => Err(Lost::Looped),
+            Some(leader) => Ok(Way::There(leader.clone())),
+            None => Err(Lost::NoLeader),
+        }
+    }
+
+    /// Resolves once somebody else than `leader` leads, or nobody.
+    async fn deposed(&self, leader: &Identity) {
+        let other = |standing: &crate::election::Standing| standing.leader.as_ref() != Some(leader);
+        // The board's sender lives as long as `self`.
+        let _ = self.board.watch().wait_for(other).await;
+    }
+
+    /// A connection to the leader; `None`: look again who leads.
+    async fn connection(&self, leader: &Identity, fresh: bool, until: Instant) -> Result<Option<Connection>, Lost> {
+        let connecting = self.relay.connection(self.door.address(leader), fresh);
+        let why = tokio::select! {
+            connected = connecting => match connected {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(why) => why,
+            },
+            () = self.deposed(leader) => return Ok(None),
+            () = tokio::time::sleep_until(until) => return Err(Lost::NoLeader),
+            () = self.stop.cancelled() => return Err(Lost::Stopping),
+        };
+        tracing::debug!(leader = leader.name, %why, "the leader cannot be reached");
+        tokio::select! {
+            () = tokio::time::sleep(REFUSED_WAIT) => {}
+            () = self.deposed(leader) => {}
+        }
+        Ok(None)
+    }
+
+    /// Passes the request on until the leader has it, and waits for the answer. `Ok(Err(request))`: this coordinator leads.
+    async fn pass_on(&self, mut request: Request) -> Result<Result<Response, Request>, Lost> {
+        let now = Instant::now();
+        let hold_until = now + headers::hold(request.headers(), HOLD);
+        let answer_until = now + self.door.answer_within();
+        let _turn = self.room.try_acquire().map_err(|_| Lost::Full)?;
+        let is_forwarded = is_forwarded(request.headers());
+        let is_socket = headers::is_websocket(&request);
+        // What of the request does not go on, once it was made ready to.
+        let mut arrived_as: Option<Arrived> = None;
+        for tries in 0_u32.. {
+            if tries > 0 && Instant::now() >= hold_until {
+                break;
+            }
+            let leader = match self.way(is_forwarded, hold_until).await? {
+                Way::There(leader) => leader,
+                Way::Here => {
+                    return Ok(Err(match arrived_as {
+                        Some(arrived) => arrived.restore(request),
+                        None => request,
+                    }));
+                }
+            };
+            let Some(connection) = self.connection(&leader, is_socket, hold_until).await? else { continue };
+            let (mut outgoing, mut arrived) = match arrived_as.take() {
+                Some(arrived) => (request, arrived),
+                None => headers::outgoing(request, &self.name, is_socket),
+            };
+            headers::set_hold(outgoing.headers_mut(), hold_until.saturating_duration_since(Instant::now()));
+            let may_repeat = may_repeat(outgoing.uri());
+            let sending = connection.send(outgoing, self.door.address(&leader));
+            let last_word = async {
+                self.deposed(&leader).await;
+                // What must not be asked again is worth the whole wait.
+                let patience = if may_repeat { LAST_WORD } else { HOLD };
+                tokio::time::sleep(patience).await;
+            };
+            let answer = tokio::select! {
+                answer = sending => answer,
+                () = last_word => return Err(Lost::Silent),
+                () = tokio::time::sleep_until(answer_until) => return Err(Lost::Silent),
+            };
+            let response = match answer {
+                Ok(response) => response,
+                Err(relay::Unanswered::NotSent(unsent)) => {
+                    (request, arrived_as) = (*unsent, Some(arrived));
+                    // A kept connection may just have been closed; a new one should not have been.
+                    if tries > 0 {
+                        tokio::time::sleep(REFUSED_WAIT).await;
+                    }
+                    continue;
+                }
+                Err(relay::Unanswered::Unknown(error)) => {
+                    tracing::debug!(leader = leader.name, %error, "the leader's answer broke off");
+                    return Err(Lost::Silent);
+                }
+            };
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return self.tunnel(arrived.take_upgrade(), response, leader).map(Ok);
+            }
+            return self.answer(response, answer_until).await.map(Ok);
+        }
+        Err(Lost::NoLeader)
+    }
+
+    /// The leader's answer, as this coordinator gives it.
+    async fn answer(&self, response: Response<hyper::body::Incoming>, until: Instant) -> Result<Response, Lost> {
+        let (mut parts, body) = response.into_parts();
+        headers::strip(&mut parts.headers);
+        if self.door == Door::Operator {
+            return Ok(Response::from_parts(parts, Body::new(body)));
+        }
+        let whole = axum::body::to_bytes(Body::new(body), MOST_ANSWER_BYTES);
+        match tokio::time::timeout_at(until, whole).await {
+            Ok(Ok(bytes)) => Ok(Response::from_parts(parts, Body::from(bytes))),
+            Ok(Err(_)) | Err(_) => Err(Lost::Silent),
+        }
+    }
+}
+
+/// In front of a route that only a leader can answer.
+pub(crate) async fn forward(State(forward): State<Forward>, request: Request, next: Next) -> Response {
+    if forward.board.now().leads() {
+        return next.run(request).await;
+    }
+    let uri =
+        request.extensions().get::<OriginalUri>().map_or_else(|| request.uri().clone(), |OriginalUri(uri)| uri.clone());
+    let answer_until = Instant::now() + forward.door.answer_within();
+    match forward.pass_on(request).await {
+        Ok(Ok(response)) => {
+            forward.metrics.forwarded(forward.door.name(), "answered");
+            response
+        }
+        Ok(Err(request)) => {
+            forward.metrics.forwarded(forward.door.name(), "held");
+            // What was held for long has the less time left.
+            let answer = tokio::time::timeout_at(answer_until, next.run(request)).await;
+            answer.unwrap_or_else(|_| Lost::Silent.failure(may_repeat(&uri)).into_response())
+        }
+        Err(lost) => {
+            forward.metrics.forwarded(forward.door.name(), lost.name());
+            lost.failure(may_repeat(&uri)).into_response()
+        }
+    }
+}
