@@ -1,6 +1,7 @@
 //! Asks the coordinator.
 
 use crate::Problem;
+use crate::ask::Ask;
 use crate::command::Config;
 use muster_runtime::secret::Secret;
 use reqwest::{StatusCode, Url, redirect};
@@ -41,14 +42,18 @@ impl Client {
         Ok(Self { http, url, token })
     }
 
-    /// Gets a page. `missing` is what it means when the coordinator does not have it.
-    pub(crate) async fn get(&self, path: &[&str], missing: &str) -> Result<Value, Problem> {
+    /// Gets a page, or posts an order.
+    pub(crate) async fn ask(&self, ask: &Ask) -> Result<Value, Problem> {
         let mut url = self.url.clone();
         match url.path_segments_mut() {
-            Ok(mut segments) => segments.pop_if_empty().extend(path),
+            Ok(mut segments) => segments.pop_if_empty().extend(ask.path()),
             Err(()) => return Err(Problem::Failed(format!("url: {} has no path", self.url))),
         };
-        let mut request = self.http.get(url);
+        let mut request = match ask.body() {
+            None => self.http.get(url),
+            // Says that this is no web page: the coordinator takes orders from operators' programs only.
+            Some(body) => self.http.post(url).header("muster-operator", "1").body(body.to_string()),
+        };
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.reveal());
         }
@@ -66,7 +71,7 @@ impl Client {
                 |_| Problem::Failed(format!("{} does not answer as a coordinator does; check --url", self.url));
             return serde_json::from_slice(&body).map_err(foreign);
         }
-        Err(self.refused(status, &body, missing))
+        Err(self.refused(status, &body, &ask.missing()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Problem {
@@ -88,6 +93,7 @@ impl Client {
         let said = said.map(|said| format!(": {}", crate::table::plain(said))).unwrap_or_default();
         match status {
             StatusCode::NOT_FOUND => Problem::NotFound(missing.to_owned()),
+            StatusCode::CONFLICT => Problem::Failed(format!("the coordinator refuses{said}")),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Problem::Failed(match self.token {
                 Some(_) => "the coordinator refuses the token; does the file hold its operator's token?".into(),
                 None => {

@@ -1,9 +1,11 @@
 //! The command line: what can be asked, and how to reach the coordinator.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use muster_runtime::config::{Complaint, ConfigError, Key, Kind, Outcome, Program, Validate, load_command};
+use clap::{Arg, ArgAction, Command};
+use muster_domain::brake::Verdict;
+use muster_runtime::config::{
+    Complaint, ConfigError, Key, Kind, Outcome, Program, Validate, duration_ms, load_command,
+};
 use serde::Deserialize;
-use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -20,7 +22,7 @@ const KEYS: &[Key] = &[
 /// `muster` and its keys.
 pub const PROGRAM: Program = Program {
     name: "muster",
-    about: "Look into a cluster: its nodes and its jobs",
+    about: "Look into a cluster, its nodes and its jobs, and take nodes out of service",
     version: env!("CARGO_PKG_VERSION"),
     keys: &[KEYS],
 };
@@ -56,67 +58,6 @@ impl Validate for Config {
     }
 }
 
-/// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// How the cluster is.
-    Cluster,
-    /// Its nodes.
-    Nodes,
-    /// Its jobs.
-    Jobs {
-        /// Those that have ended as well.
-        all: bool,
-        /// Only those in this state.
-        state: Option<String>,
-    },
-    /// One job.
-    Job(String),
-}
-
-impl Ask {
-    /// Reads what clap found. Without a subcommand it is the cluster.
-    pub(crate) fn from_matches(matches: &ArgMatches) -> Self {
-        match matches.subcommand() {
-            Some(("nodes", _)) => Self::Nodes,
-            Some(("jobs", jobs)) => {
-                Self::Jobs { all: jobs.get_flag("all"), state: jobs.get_one::<String>("state").cloned() }
-            }
-            Some(("job", job)) => Self::Job(job.get_one::<String>("id").cloned().unwrap_or_default()),
-            _ => Self::Cluster,
-        }
-    }
-
-    /// The segments of the path to get.
-    pub(crate) fn path(&self) -> Vec<&str> {
-        match self {
-            Self::Cluster => vec!["v1", "cluster"],
-            Self::Nodes => vec!["v1", "nodes"],
-            Self::Jobs { .. } => vec!["v1", "jobs"],
-            Self::Job(id) => vec!["v1", "jobs", id],
-        }
-    }
-
-    /// What it means, and what to do, when the answer is 404.
-    pub(crate) fn missing(&self) -> String {
-        match self {
-            Self::Job(id) => format!("the job {id} is not known here; `muster jobs --all` lists all that are"),
-            _ => "this is not the operator listener of a coordinator; check --url".into(),
-        }
-    }
-
-    /// Leaves out what was not asked for.
-    pub(crate) fn narrow(&self, mut answer: Value) -> Value {
-        if let (Self::Jobs { all, state }, Some(jobs)) = (self, answer.as_array_mut()) {
-            jobs.retain(|job| match (job["state"].as_str(), state) {
-                (Some(is), Some(wanted)) => is == wanted,
-                (is, _) => *all || is != Some("ended"),
-            });
-        }
-        answer
-    }
-}
-
 /// Loads the configuration and reads what is asked.
 pub(crate) fn load(
     arguments: impl IntoIterator<Item = OsString>,
@@ -136,6 +77,53 @@ pub(crate) fn load(
             Command::new("jobs").about("The jobs that have not ended").arg(all.conflicts_with("state")).arg(state),
         )
         .subcommand(Command::new("job").about("The whole story of one job").arg(id))
-        .after_help("Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 3 no such job");
+        .subcommand(node())
+        .subcommand(brake())
+        .after_help("Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 3 no such job or node");
     load_command(&PROGRAM, command, arguments, variables)
+}
+
+fn node() -> Command {
+    let name = || Arg::new("name").value_name("NAME").required(true).help("The node's name, as `muster nodes` says it");
+    let deadline = Arg::new("deadline")
+        .long("deadline")
+        .value_name("DURATION")
+        .value_parser(deadline_ms)
+        .help("End what still runs there after this time, such as 10m; without it ranks end by themselves");
+    Command::new("node")
+        .about("Take a node out of service, or give it back")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("cordon")
+                .about("Place nothing new on it; what is on it goes on. Takes a drain back")
+                .arg(name()),
+        )
+        .subcommand(
+            Command::new("drain")
+                .about(
+                    "Empty it: what does not run yet is placed elsewhere, what runs ends by itself or at the deadline",
+                )
+                .arg(name())
+                .arg(deadline),
+        )
+        .subcommand(Command::new("uncordon").about("Let it take ranks again").arg(name()))
+        .subcommand(Command::new("forget").about("Take it off the list: the machine is gone for good").arg(name()))
+}
+
+fn brake() -> Command {
+    let verdict = Arg::new("verdict")
+        .value_name("VERDICT")
+        .value_parser(Verdict::ALL.map(Verdict::name))
+        .help("Only these; without it all");
+    let release = Command::new("release")
+        .about("Let verdicts that are held back act, for the next five minutes; find out first what is wrong")
+        .arg(verdict);
+    Command::new("brake").about("The brakes on automatic ends of jobs, and what they hold back").subcommand(release)
+}
+
+/// A time to wait. A bare number would be milliseconds, which nobody means here.
+fn deadline_ms(text: &str) -> Result<u64, String> {
+    let has_unit = text.trim_end().ends_with(|letter: char| letter.is_ascii_alphabetic());
+    duration_ms(text).filter(|_| has_unit).ok_or_else(|| "expected a duration such as 90s, 10m or 1h".to_owned())
 }

@@ -1,5 +1,6 @@
-//! `muster`: what an operator types. It asks the coordinator's operator listener and shows what it says.
+//! `muster`: what an operator types. It asks the coordinator's operator listener, gives it orders, and shows what it says.
 
+mod ask;
 mod client;
 mod command;
 mod human;
@@ -11,7 +12,8 @@ mod tests;
 
 pub use command::PROGRAM;
 
-use command::{Ask, Config, Output};
+use ask::Ask;
+use command::{Config, Output};
 use muster_runtime::config::{Loaded, Outcome};
 use std::io::Write;
 use std::process::ExitCode;
@@ -63,7 +65,7 @@ pub async fn run() -> ExitCode {
 /// What is shown for what was asked.
 async fn answer(loaded: &Loaded<Config>) -> Result<String, Problem> {
     let ask = Ask::from_matches(&loaded.matches);
-    let answer = client::Client::new(&loaded.config)?.get(&ask.path(), &ask.missing()).await?;
+    let answer = client::Client::new(&loaded.config)?.ask(&ask).await?;
     let answer = ask.narrow(answer);
     match loaded.config.output {
         Output::Json => Ok(format!("{answer:#}\n")),

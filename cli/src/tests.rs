@@ -3,7 +3,7 @@
 use super::*;
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use std::ffi::OsString;
@@ -24,7 +24,19 @@ async fn coordinator() -> String {
             _ => Err((StatusCode::NOT_FOUND, Json(json!({"why": "unknown"})))),
         }
     };
+    // Tells back what it was told.
+    let order = |Path((name, order)): Path<(String, String)>, headers: HeaderMap, body: String| async move {
+        match (&*name, headers.get("muster-operator").is_some_and(|value| value == "1")) {
+            (_, false) => Err((StatusCode::FORBIDDEN, Json(json!({"why": "no web pages"})))),
+            ("n1", _) => Ok(Json(json!({"order": order, "body": body}))),
+            ("busy", _) => Err((StatusCode::CONFLICT, Json(json!({"why": "node busy is connected"})))),
+            _ => Err((StatusCode::NOT_FOUND, Json(json!({"why": "unknown"})))),
+        }
+    };
+    let release = |body: String| async move { Json(json!([{"body": body}])) };
     let router = Router::new()
+        .route("/v1/nodes/{name}/{order}", post(order))
+        .route("/v1/brake/release", post(release))
         .route("/v1/jobs", get(jobs))
         .route("/v1/cluster", get(cluster))
         .route("/v1/jobs/{id}", get(job))
@@ -70,6 +82,53 @@ async fn answers_are_shown_and_refusals_say_what_to_do() {
     assert!(elsewhere.starts_with("3 this is not the operator listener"), "{elsewhere}");
     let anonymous = text(muster(&url, &["cluster"]).await);
     assert!(anonymous.ends_with("name its file with --token-file or MUSTER_TOKEN_FILE"), "{anonymous}");
+}
+
+#[tokio::test]
+async fn orders_are_given_and_their_refusals_say_why() {
+    let url = coordinator().await;
+    for (arguments, order, body) in [
+        (["node", "cordon", "n1"].as_slice(), "cordon", "{}"),
+        (&["node", "uncordon", "n1"], "uncordon", "{}"),
+        (&["node", "forget", "n1"], "forget", "{}"),
+        (&["node", "drain", "n1"], "drain", r#"{"deadline_ms":null}"#),
+        (&["node", "drain", "n1", "--deadline", "10m"], "drain", r#"{"deadline_ms":600000}"#),
+        (&["node", "drain", "n1", "--deadline=90s"], "drain", r#"{"deadline_ms":90000}"#),
+        (&["node", "drain", "--deadline", "1h", "n1"], "drain", r#"{"deadline_ms":3600000}"#),
+    ] {
+        let said: serde_json::Value = serde_json::from_str(&muster(&url, arguments).await.unwrap()).unwrap();
+        assert_eq!(said, json!({"order": order, "body": body}), "{arguments:?}");
+    }
+    for (arguments, body) in [
+        (["brake", "release"].as_slice(), r#"{"verdict":null}"#),
+        (&["brake", "release", "no_credit"], r#"{"verdict":"no_credit"}"#),
+    ] {
+        let said: serde_json::Value = serde_json::from_str(&muster(&url, arguments).await.unwrap()).unwrap();
+        assert_eq!(said, json!([{"body": body}]));
+    }
+    let missing = text(muster(&url, &["node", "drain", "n9"]).await);
+    assert_eq!(missing, "3 the node n9 is not known here; `muster nodes` lists all that are");
+    let refused = text(muster(&url, &["node", "forget", "busy"]).await);
+    assert_eq!(refused, "1 the coordinator refuses: node busy is connected");
+}
+
+#[test]
+fn a_wrong_order_is_found_on_the_command_line() {
+    for (arguments, part) in [
+        (["node"].as_slice(), "Usage: muster node"),
+        (&["node", "drain"], "NAME"),
+        (&["node", "drain", "n1", "--deadline", "10"], "expected a duration such as 90s, 10m or 1h"),
+        (&["node", "drain", "n1", "--deadline", "soon"], "expected a duration such as 90s, 10m or 1h"),
+        (&["node", "cordon", "n1", "--deadline", "10m"], "--deadline"),
+        (&["node", "stop", "n1"], "stop"),
+        (&["brake", "release", "all"], "lost, orphan, no_credit, drain"),
+    ] {
+        let arguments = ["muster"].iter().chain(arguments).map(OsString::from);
+        match command::load(arguments, []) {
+            Err(error) => assert!(error.to_string().contains(part), "{error}"),
+            Ok(_) => panic!("{part}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -9,13 +9,23 @@ pub(super) fn show(view: &ClusterView) -> String {
         0 => "nothing".into(),
         owed => format!("{owed} updates and charges"),
     };
+    let leader = view.leader.as_ref().map(|leader| format!("{} at {}", leader.name, leader.operator));
+    let held: Vec<String> = view
+        .brakes
+        .iter()
+        .filter(|brake| brake.held)
+        .map(|brake| format!("{} {}", brake.waiting, brake.verdict))
+        .collect();
     let facts = Table::of_facts(vec![
         ("cluster", view.cluster.clone()),
         ("provider", view.provider.clone()),
         ("version", view.version.clone()),
+        ("role", view.role.clone().unwrap_or_default()),
+        ("leader", leader.unwrap_or_default()),
         ("term", view.term.to_string()),
         ("nodes", format!("{} online of {}", view.nodes_online, view.nodes)),
         ("jobs", format!("{} waiting, {} active, {} ended", view.jobs_waiting, view.jobs_active, view.jobs_ended)),
+        ("held back", held.join(", ")),
         ("owed to Core", owed),
     ]);
     let mut text = facts.to_string();

@@ -1,15 +1,17 @@
 //! Answers as tables.
 
+mod brakes;
 mod cluster;
 mod job;
 mod jobs;
 mod nodes;
+mod order;
 
 #[cfg(test)]
 mod tests;
 
 use crate::Problem;
-use crate::command::Ask;
+use crate::ask::{Ask, Order};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,6 +22,9 @@ pub(crate) fn tables(ask: &Ask, answer: Value) -> Result<String, Problem> {
         Ask::Nodes => nodes::show(&read::<Vec<_>>(answer)?),
         Ask::Jobs { all, state } => jobs::show(&read::<Vec<_>>(answer)?, *all, state.as_deref()),
         Ask::Job(_) => job::show(&read(answer)?),
+        Ask::Brakes | Ask::Release(_) => brakes::show(&read::<Vec<_>>(answer)?),
+        Ask::Node { order: Order::Forget, name } => order::forgotten(name),
+        Ask::Node { order: Order::Cordon | Order::Drain { .. } | Order::Uncordon, .. } => order::show(&read(answer)?),
     })
 }
 

@@ -12,6 +12,7 @@ pub(super) fn show(nodes: &[NodeView]) -> String {
     let mut table = Table::new(&[
         "NAME",
         "STATE",
+        "ADMISSION",
         ">HEARD",
         "ENGINE",
         ">CORES",
@@ -29,6 +30,7 @@ pub(super) fn show(nodes: &[NodeView]) -> String {
         table.row(vec![
             node.name.clone(),
             node.state.clone(),
+            admission(node),
             node.heard_ms_ago.map_or("never".into(), |ms| format!("{} ago", human::duration(ms))),
             node.engine.clone(),
             format!("{} / {}", node.cores_used, node.cores),
@@ -47,4 +49,12 @@ pub(super) fn show(nodes: &[NodeView]) -> String {
         text.push_str(&format!("\n{name} has containers that no job here accounts for, left alone: {ranks}\n"));
     }
     text
+}
+
+/// What operators decided, and how long what runs on a draining node has.
+fn admission(node: &NodeView) -> String {
+    match node.drain_ends_in_ms.filter(|_| !node.ranks.is_empty()) {
+        Some(left_ms) => format!("{}, {} left", node.admission, human::duration(left_ms)),
+        None => node.admission.clone(),
+    }
 }

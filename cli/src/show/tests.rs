@@ -28,6 +28,17 @@ owed to Core  nothing
 no alarms
 ";
     assert_eq!(tables(&Ask::Cluster, answer.clone()).unwrap(), expected);
+    answer["role"] = json!("follower");
+    answer["leader"] = json!({
+        "name": "c2", "operator": "10.0.0.2:8471", "http": "10.0.0.2:8470", "fleet": "http://10.0.0.2:8472", "version": "0.1.0"
+    });
+    answer["brakes"] = json!([
+        {"verdict": "lost", "held": true, "allowed": 3, "used": 3, "waiting": 7},
+        {"verdict": "drain", "held": false, "allowed": 3, "used": 0, "waiting": 0}
+    ]);
+    let shown = tables(&Ask::Cluster, answer.clone()).unwrap();
+    let expected = "role          follower\nleader        c2 at 10.0.0.2:8471\nterm          7\n";
+    assert!(shown.contains(expected) && shown.contains("held back     7 lost\n"), "{shown}");
     answer["alarms"] = json!(["Core has not answered for 2 h"]);
     assert!(tables(&Ask::Cluster, answer).unwrap().ends_with("\nalarms\n  Core has not answered for 2 h\n"));
 }
@@ -38,6 +49,7 @@ fn the_nodes() {
         "name": "n1", "state": "online", "heard_ms_ago": 1200, "engine": "docker 29.5", "version": "0.1.0",
         "network_zone": "a", "cores": 64, "cores_used": 8, "memory_bytes": 274_877_906_944_u64,
         "memory_bytes_used": 1_610_612_736, "gpus": 2, "gpus_used": 0, "categories": [], "labels": {"rack": "3"},
+        "admission": "draining", "drain_ends_in_ms": 570_000,
         "ranks": ["41/0", "41/1"], "unknown_ranks": ["9/0"]
     }, {
         "name": "node-2", "state": "offline", "heard_ms_ago": null, "engine": "process", "version": "0.1.0",
@@ -46,13 +58,54 @@ fn the_nodes() {
         "ranks": [], "unknown_ranks": []
     }]);
     let expected = "\
-NAME    STATE      HEARD  ENGINE        CORES             MEMORY   GPUS  RANKS  ZONE  CATEGORIES  LABELS  VERSION
-n1      online   1 s ago  docker 29.5  8 / 64  1.5 GiB / 256 GiB  0 / 2      2  a     all         rack=3  0.1.0
-node-2  offline    never  process       0 / 4          0 B / 0 B  0 / 0      0  a     cpu,gpu     -       0.1.0
+NAME    STATE    ADMISSION                    HEARD  ENGINE        CORES             MEMORY   GPUS  RANKS  ZONE  CATEGORIES  LABELS  VERSION
+n1      online   draining, 9 min 30 s left  1 s ago  docker 29.5  8 / 64  1.5 GiB / 256 GiB  0 / 2      2  a     all         rack=3  0.1.0
+node-2  offline  schedulable                  never  process       0 / 4          0 B / 0 B  0 / 0      0  a     cpu,gpu     -       0.1.0
 
 n1 has containers that no job here accounts for, left alone: 9/0
 ";
     assert_eq!(tables(&Ask::Nodes, answer).unwrap(), expected);
+}
+
+#[test]
+fn the_brakes() {
+    let brakes = json!([
+        {"verdict": "lost", "held": true, "allowed": 3, "used": 3, "waiting": 7},
+        {"verdict": "drain", "held": false, "allowed": 12, "used": 1, "waiting": 0, "released_for_ms": 240_000}
+    ]);
+    let expected = "\
+VERDICT  STATE                    USED  ALLOWED  WAITING
+lost     held                        3        3        7
+drain    released for 4 min 00 s     1       12        0
+
+7 jobs are held back: find out why so many are hit at once, then `muster brake release lost`
+";
+
+    assert_eq!(tables(&Ask::Release(None), brakes.clone()).unwrap(), expected);
+    let cluster = json!({"cluster": "uni", "brakes": brakes});
+    assert_eq!(tables(&Ask::Brakes, Ask::Brakes.narrow(cluster)).unwrap(), expected);
+}
+
+#[test]
+fn what_came_of_an_order() {
+    let node = |admission: &str, ranks: &[&str], ends: Option<u64>| {
+        let node = json!({
+            "name": "n1", "state": "online", "heard_ms_ago": 1200, "engine": "fake", "version": "0.1.0", "network_zone": "a",
+            "cores": 64, "cores_used": 8, "memory_bytes": 0, "memory_bytes_used": 0, "gpus": 0, "gpus_used": 0,
+            "categories": [], "labels": {}, "ranks": ranks, "unknown_ranks": [], "admission": admission, "drain_ends_in_ms": ends
+        });
+        tables(&Ask::Node { order: Order::Drain { deadline_ms: ends }, name: "n1".into() }, node).unwrap()
+    };
+    assert_eq!(node("cordoned", &["1/0"], None), "node n1 is cordoned and takes nothing new; 1 rank on it goes on\n");
+    assert_eq!(
+        node("draining", &["1/0", "1/1"], Some(600_000)),
+        "node n1 is draining and takes nothing new; 2 ranks on it go on, for 10 min 00 s at most\n"
+    );
+    assert_eq!(node("drained", &[], Some(5)), "node n1 is drained and takes nothing new; nothing is placed on it\n");
+    assert_eq!(node("schedulable", &[], None), "node n1 takes ranks again\n");
+    let forget = Ask::Node { order: Order::Forget, name: "n1".into() };
+    let shown = tables(&forget, json!({"forgotten": "n1"})).unwrap();
+    assert!(shown.starts_with("node n1 is forgotten; "), "{shown}");
 }
 
 #[test]
