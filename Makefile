@@ -5,14 +5,30 @@ SHELL := /bin/bash
 DURATION ?=
 # Which engine the demo uses: auto, docker or process.
 ENGINE ?= auto
+# What the demo's coordinators keep their state in: embedded (one coordinator, one file) or etcd (three over three members).
+STORE ?= embedded
+# How long `make chaos` breaks things: for so many minutes, or until so many leaders were killed.
+MINUTES ?=
+KILLS ?=
+# Seed of `make chaos`, to repeat the order of an earlier run.
+SEED ?=
+# Worlds of `make sim`; and whether each guard is removed instead, until it is missed.
+SEEDS ?=
+MUTANTS ?=
+# Only one of the measurements of `make bench`: create, jobs, gangs, failover, containers.
+ONLY ?=
 
-.PHONY: help setup build demo test check fmt docs bench deny clean
+.PHONY: help setup build demo test test-etcd chaos check fmt docs bench failover sim deny clean
 
 help:
 	@echo 'make demo [DURATION=10m] [ENGINE=process]   four jobs through a whole cluster on this machine, in under 100 s'
-	@echo 'make test                                   every test, with all they need'
+	@echo 'make demo STORE=etcd                        the same over etcd, with three coordinators; the leader is killed'
+	@echo 'make test                                   every test, with all they need; ETCD=3.6 takes a current etcd'
+	@echo 'make test-etcd                              only the tests that use etcd'
+	@echo 'make chaos [KILLS=50] [MINUTES=30] [SEED=7] a stream of jobs while everything is killed, paused and cut off'
+	@echo 'make sim [SEEDS=10000] [MUTANTS=1]           simulated worlds of faults; each guard removed until it is missed'
 	@echo 'make check                                  format, clippy, docs, dependency policy'
-	@echo 'make bench                                  create latency, jobs/s, containers/s, as medians and ratios'
+	@echo 'make bench [ONLY=failover]                  create latency, jobs/s, containers/s, failover, as medians and ratios'
 	@echo 'make docs                                   docs/configuration.md anew from the code'
 
 setup:
@@ -22,10 +38,16 @@ build: setup
 	cargo build --locked --workspace --bins
 
 demo:
-	@sh tests/setup/demo.sh '$(ENGINE)' '$(DURATION)'
+	@sh tests/setup/demo.sh '$(ENGINE)' '$(DURATION)' '$(STORE)'
 
 test: setup
 	@bash tests/setup/test.sh
+
+test-etcd: setup
+	@bash tests/setup/test.sh etcd
+
+chaos: setup
+	@bash tests/setup/chaos.sh '$(ENGINE)' '$(MINUTES)' '$(KILLS)' '$(SEED)'
 
 check: setup deny
 	cargo fmt --all --check
@@ -36,6 +58,10 @@ check: setup deny
 deny:
 	@bash tests/setup/deny.sh
 
+# The brains in simulated worlds of faults (docs/simulation.md).
+sim: setup
+	@SEEDS='$(SEEDS)' MUTANTS='$(MUTANTS)' bash tests/setup/sim.sh
+
 fmt:
 	cargo fmt --all
 
@@ -43,7 +69,10 @@ docs: setup
 	UPDATE_DOCS=1 cargo test --locked -p muster-tests --test configuration
 
 bench: setup
-	@bash tests/setup/bench.sh
+	@bash tests/setup/bench.sh $(if $(ONLY),--only '$(ONLY)')
+
+failover: setup
+	@bash tests/setup/bench.sh --only failover
 
 clean:
 	cargo clean

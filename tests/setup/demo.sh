@@ -1,13 +1,22 @@
 #!/bin/sh
-# Picks the demo's engine, says which, builds, and runs it: demo.sh [auto|docker|process] [DURATION]
+# Picks the demo's engine, says which, builds, and runs it: demo.sh [auto|docker|process] [DURATION] [embedded|etcd]
 #
 # auto uses a Docker engine that answers (its images are made here from a static busybox, nothing is pulled), else the
 # process engine. docker starts an engine of its own if none answers, and stops it afterwards. DURATION is how long the
-# cluster stays up after its jobs.
+# cluster stays up after its jobs. etcd is three coordinators over three members of it, instead of one coordinator with
+# a file; the leader is killed in the middle.
 set -eu
 cd "$(dirname "$0")/../.."
 engine=${1:-auto}
 duration=${2:-}
+store=${3:-embedded}
+case "$store" in
+embedded | etcd) ;;
+*)
+    echo "demo.sh: STORE is embedded or etcd, not '$store'" >&2
+    exit 2
+    ;;
+esac
 
 answers() { [ -S "$1" ] && [ "$(curl -s --max-time 5 --unix-socket "$1" http://docker/_ping 2>/dev/null)" = OK ]; }
 
@@ -43,6 +52,11 @@ own) echo "engine: docker (one of our own is started under .local/docker)" ;;
 esac
 
 sh tests/setup/packages.sh
+if [ "$store" = etcd ]; then
+    MUSTER_TEST_ETCD=$(sh tests/setup/etcd.sh | tail -n 1)
+    [ -x "$MUSTER_TEST_ETCD/etcd" ] || exit 1
+    export MUSTER_TEST_ETCD
+fi
 echo "building (the first time takes some minutes)"
 cargo build --quiet --locked --workspace --bins
 
@@ -57,5 +71,6 @@ fi
 
 set -- "${CARGO_TARGET_DIR:-target}/debug/muster-demo"
 [ -z "$socket" ] || set -- "$@" --docker "$socket"
+[ "$store" = embedded ] || set -- "$@" --etcd
 [ -z "$duration" ] || set -- "$@" --duration "$duration"
 "$@"

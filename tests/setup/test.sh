@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # `make test`: every test of the workspace, with all that they need started before and stopped after.
 #
-# Docker comes from an engine that answers, or from one that docker.sh starts for this run. A machine that cannot have
-# one gets a loud list of what was not run; with REQUIRE_ALL=1 that is a failure.
+#   test.sh         all of them
+#   test.sh etcd    only those that use etcd, for a run against another version of it (`ETCD=3.6 make test-etcd`)
+#
+# etcd comes from etcd.sh: Debian's 3.4, or with ETCD=3.6 a current one. Docker comes from an engine that answers, or from
+# one that docker.sh starts for this run. A machine that cannot have one of them gets a loud list of what was not run; with
+# REQUIRE_ALL=1 that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -36,6 +40,12 @@ if socket=$(sh tests/setup/docker.sh "$engine_folder" | tail -n 1) && [ -S "$soc
 else
     not_run+=("all tests on docker: no engine answers and none can be started (docker.sh said why above)")
 fi
+if etcd=$(sh tests/setup/etcd.sh | tail -n 1) && [ -x "$etcd/etcd" ]; then
+    export MUSTER_TEST_ETCD="$etcd"
+    say "etcd $("$etcd/etcd" --version | sed -n 's/^etcd Version: //p') in $etcd"
+else
+    not_run+=("everything on etcd: etcd.sh said above why it has none")
+fi
 # What the engine suites ask of the kernel; their own list comes at the end.
 [ "$(id -u)" = 0 ] && unshare --mount --pid --fork true 2>/dev/null ||
     unshare --user --map-root-user --mount --pid --fork true 2>/dev/null ||
@@ -44,11 +54,28 @@ fi
 for reason in "${not_run[@]}"; do say "NOT RUN: $reason"; done
 
 say "building"
-cargo build --locked --workspace --all-targets --features muster-coordinator/crash-points || exit 1
+points=(--features muster-coordinator/crash-points)
+cargo build --locked --workspace --all-targets "${points[@]}" || exit 1
 
 log=$(mktemp)
-cargo test --locked --workspace --no-fail-fast --features muster-coordinator/crash-points -- --nocapture 2>&1 | tee "$log"
-status=${PIPESTATUS[0]}
+status=0
+# The features of all runs are the same, or cargo would build the binaries anew between them.
+run() {
+    cargo test --locked --no-fail-fast "${points[@]}" "$@" 2>&1 | tee -a "$log"
+    [ "${PIPESTATUS[0]}" = 0 ] || status=1
+}
+case "${1:-all}" in
+all) run --workspace -- --nocapture ;;
+etcd)
+    run --workspace --lib -- --nocapture etcd
+    run --workspace --test etcd -- --nocapture
+    run --workspace --test e2e --test chaos -- --nocapture leadership refused_over_etcd chaos
+    ;;
+*)
+    say "the argument is etcd or nothing, not '$1'" >&2
+    exit 2
+    ;;
+esac
 while IFS= read -r line; do not_run+=("$line"); done < <(grep -a '^NOT RUN: ' "$log" | sed 's/^NOT RUN: //' | sort -u)
 
 sum() { grep -a '^test result: ' "$log" | sed -n "s/.* \([0-9]*\) $1.*/\1/p" | awk '{ total += $1 } END { print total + 0 }'; }

@@ -61,8 +61,8 @@ pub(crate) struct Brain {
     pub(crate) requests: BTreeMap<RequestId, Asked>,
     /// By job and whether it is a charge.
     pub(crate) outbox: BTreeMap<(JobId, bool), Outgoing>,
-    /// When each worker was last heard, in true time, and its boot and clock then.
-    pub(crate) heard: BTreeMap<usize, (u64, u32, u64)>,
+    /// When each worker was last heard, in true time, and its boot, clock and stream then.
+    pub(crate) heard: BTreeMap<usize, (u64, u32, u64, SessionId)>,
 }
 
 pub(crate) struct Coordinator {

@@ -64,7 +64,10 @@ impl World {
                 self.after(lasts_ms, What::WorkerResumes(worker, process));
             }
             Fault::HostReboot | Fault::HostLoss => self.host_dies(worker, lasts_ms),
-            Fault::EngineDown => self.workers[worker].engine.down_until = until,
+            Fault::EngineDown => {
+                let engine = &mut self.workers[worker].engine;
+                engine.down_until = engine.down_until.max(until);
+            }
             Fault::EngineSlow => self.workers[worker].engine.slow_until = until,
             Fault::QuorumLoss | Fault::MemberFault => self.store_goes(lasts_ms),
             Fault::NoSpace => self.store.full_until = until,

@@ -110,12 +110,18 @@ impl Mutant {
             ),
             shell("unknown-is-failed", Shell::UnknownIsFailed, Workload { lost_replies: true, ..usual() }),
             shell("unknown-is-success", Shell::UnknownIsSuccess, Workload { lost_replies: true, ..usual() }),
-            both(
-                "term-over-restart",
-                [Removed::Shell(Shell::TermOverRestart), Removed::Domain(Guard::LeaseValidity)],
-                "an older term",
-                Workload { faults: FORGETFUL, many_jobs: true, ..usual() },
-            ),
+            Self {
+                survives: Some(
+                    "the worker would have to come back to a leader that was called absent, within the few seconds in which that one \
+                     still believes; its commands are refused by the store's fence and the stream check before",
+                ),
+                ..both(
+                    "term-over-restart",
+                    [Removed::Shell(Shell::TermOverRestart), Removed::Domain(Guard::LeaseValidity)],
+                    "an older term",
+                    Workload { faults: FORGETFUL, many_jobs: true, ..usual() },
+                )
+            },
             shell("current-stream", Shell::CurrentStream, cuts()),
             domain("lease-validity", Guard::LeaseValidity, Workload { faults: PAUSES, ..usual() }),
             both(

@@ -52,12 +52,12 @@ impl World {
         let worker = self.streams[stream].worker;
         let leads = self.coordinators[index].brain.as_ref().is_some_and(|brain| brain.leads);
         let said_at = match &message {
-            Up::Hello(hello) => Some(hello.sent_at_ms),
             Up::Report(report) => Some(report.sent_at_ms),
-            Up::End => None,
+            Up::Hello(_) | Up::End => None,
         };
         if let Some(said_at) = said_at.filter(|_| leads) {
-            let late = self.workers[worker].clock.read(self.t).0.saturating_sub(said_at);
+            // Of an earlier boot, whose clock is gone, it may be as late as anything is.
+            let late = self.workers[worker].clock.read(self.t).0.checked_sub(said_at).unwrap_or(600_000);
             let latest = self.truth.lateness.entry(worker).or_default();
             *latest = late.max(*latest);
         }
@@ -80,7 +80,7 @@ impl World {
                     // Not what is turned away for being older than what was heard already.
                     let known = brain.heard.get(&worker).copied().unwrap_or_default();
                     if boot > known.1 || said_at >= known.2 {
-                        brain.heard.insert(worker, (self.t, boot, said_at));
+                        brain.heard.insert(worker, (self.t, boot, said_at, session));
                     }
                 }
                 say!(self, "c{index} hears hello of w{worker}, session {session}, {} ranks", hello.ranks.len());
@@ -92,7 +92,11 @@ impl World {
                 };
                 let boot = self.workers[worker].boot;
                 if let Some(brain) = self.coordinators[index].brain.as_mut() {
-                    brain.heard.insert(worker, (self.t, boot, report.sent_at_ms));
+                    let newest = brain.heard.get(&worker).map_or(0, |heard| heard.3);
+                    // Nor what is said on a stream that a newer one has replaced.
+                    if session >= newest {
+                        brain.heard.insert(worker, (self.t, boot, report.sent_at_ms, session));
+                    }
                 }
                 for point in self.report_passes(&report) {
                     if let Some(away_ms) = self.dies_at(point) {

@@ -1,9 +1,10 @@
-//! The benchmarks: create latency, jobs per second, gangs, containers against the bare engine.
+//! The benchmarks: create latency, jobs per second, gangs, changes of leader, containers against the bare engine.
 //!
 //! Everything runs on one machine: the stand-in Core, the coordinator and the workers share its cores, and the figures
 //! include all of them. The load of the machine is printed beside the figures.
 
 mod containers;
+mod failover;
 
 use crate::core::{CoreJob, JobRequest, ProductReference};
 use crate::harness::{BUSYBOX_IMAGE, Engine, Site, SiteOptions};
@@ -11,21 +12,48 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs all measurements and prints them.
+/// One of the measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Measure {
+    /// Latency of creates.
+    Create,
+    /// Jobs per second.
+    Jobs,
+    /// Gangs of processes.
+    Gangs,
+    /// Changes of the leader; needs etcd.
+    Failover,
+    /// Containers against the bare engine; needs Docker.
+    Containers,
+}
+
+/// Runs the measurements, or only one of them, and prints them. The leader is killed, and asked to stop, so many times.
 ///
 /// # Errors
 /// A cluster does not start, or a job does not end.
-pub async fn run(docker: Option<String>, rounds: usize) -> anyhow::Result<()> {
+pub async fn run(docker: Option<String>, rounds: usize, only: Option<Measure>, changes: usize) -> anyhow::Result<()> {
+    let wanted = |measure| only.is_none_or(|only| only == measure);
     println!("load before: {}", load());
-    create_latency(rounds).await?;
-    throughput("jobs/s, fake engine, 1 rank, bulks of 50", Engine::Fake, fake(), 2_000, rounds).await?;
-    throughput("jobs/s, process engine, 1 rank", Engine::Process, shell("true"), 300, rounds).await?;
-    for size in [1, 4, 16] {
-        gang(size, rounds).await?;
+    if wanted(Measure::Create) {
+        create_latency(rounds).await?;
     }
-    match docker {
-        Some(socket) => containers::run(&socket, rounds).await?,
-        None => println!("containers: not measured, no Docker engine"),
+    if wanted(Measure::Jobs) {
+        throughput("jobs/s, fake engine, 1 rank, bulks of 50", Engine::Fake, fake(), 2_000, rounds).await?;
+        throughput("jobs/s, process engine, 1 rank", Engine::Process, shell("true"), 300, rounds).await?;
+    }
+    if wanted(Measure::Gangs) {
+        for size in [1, 4, 16] {
+            gang(size, rounds).await?;
+        }
+    }
+    if wanted(Measure::Failover) {
+        failover::run(changes).await?;
+    }
+    if wanted(Measure::Containers) {
+        match docker {
+            Some(socket) => containers::run(&socket, rounds).await?,
+            None => println!("containers: not measured, no Docker engine"),
+        }
     }
     println!("load after: {}", load());
     Ok(())

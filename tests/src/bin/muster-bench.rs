@@ -13,12 +13,18 @@ struct Arguments {
     /// How often each measurement is repeated.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only this measurement.
+    #[arg(long)]
+    only: Option<bench::Measure>,
+    /// How often the leader is killed, and how often it is asked to stop.
+    #[arg(long, default_value_t = 50)]
+    changes: usize,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match bench::run(arguments.docker, arguments.rounds.max(1)).await {
+    match bench::run(arguments.docker, arguments.rounds.max(1), arguments.only, arguments.changes).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the benchmark failed: {error:#}");

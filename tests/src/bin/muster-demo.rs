@@ -10,6 +10,9 @@ struct Arguments {
     /// Socket of the Docker engine to use; without it the process engine runs the ranks.
     #[arg(long)]
     docker: Option<String>,
+    /// Three coordinators over three etcd members; the leader is killed in the middle.
+    #[arg(long)]
+    etcd: bool,
     /// How long the cluster stays up after its jobs: 90s, 10m, 1h, or seconds.
     #[arg(long, value_parser = demo::parse_duration)]
     duration: Option<std::time::Duration>,
@@ -18,7 +21,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match demo::run(arguments.docker, arguments.duration).await {
+    let options = demo::DemoOptions { docker: arguments.docker, over_etcd: arguments.etcd, stay: arguments.duration };
+    match demo::run(options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

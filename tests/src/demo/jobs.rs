@@ -1,7 +1,7 @@
 //! The four jobs of the demo.
 
 use crate::core::{Core, CoreJob, JobRequest, JobState, ProductReference};
-use crate::harness::{BUSYBOX_IMAGE, Site};
+use crate::harness::BUSYBOX_IMAGE;
 use anyhow::Context;
 use std::time::Duration;
 
@@ -107,15 +107,16 @@ pub(super) async fn submit(core: &Core) -> anyhow::Result<Vec<DemoJob>> {
     ])
 }
 
-/// Terminates the third when it has counted to five, and waits for the end of all.
-pub(super) async fn see_to_the_end(site: &Site, jobs: &[DemoJob]) -> anyhow::Result<()> {
+/// Terminates the third half way, and waits for the end of all. Over etcd that is after the kill of the leader.
+pub(super) async fn see_to_the_end(core: &Core, jobs: &[DemoJob], over_etcd: bool) -> anyhow::Result<()> {
     let limit = Duration::from_secs(140);
     let half_way = &jobs[2].id;
-    let counted = |job: &CoreJob| job.state.is_final() || job.log(0).stdout.contains("step 5");
-    site.core.wait_for(half_way, counted, limit).await?;
-    site.core.terminate(half_way).await?;
+    let step = if over_etcd { "step 16" } else { "step 5" };
+    let counted = |job: &CoreJob| job.state.is_final() || job.log(0).stdout.contains(step);
+    core.wait_for(half_way, counted, limit).await?;
+    core.terminate(half_way).await?;
     for job in jobs {
-        site.core.wait_for(&job.id, |seen| seen.state.is_final(), limit).await?;
+        core.wait_for(&job.id, |seen| seen.state.is_final(), limit).await?;
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! The demo: what it runs, what it tells while it runs, and what it holds against what came out.
 
+mod failover;
 mod jobs;
+mod leadership;
 mod report;
 
 use crate::core::{Core, CoreJob};
 use crate::harness::{Engine, Site, SiteOptions};
+use failover::Watches;
 use jobs::DemoJob;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,22 +15,37 @@ use std::time::{Duration, Instant};
 /// After so long the demo has failed, whatever it waits for.
 const LIMIT: Duration = Duration::from_secs(150);
 
+/// What the demo is to be.
+#[derive(Clone, Debug, Default)]
+pub struct DemoOptions {
+    /// Socket of the Docker engine that runs the ranks; without it the process engine does.
+    pub docker: Option<String>,
+    /// Three coordinators over three etcd members instead of one with the embedded store; the leader is killed.
+    pub over_etcd: bool,
+    /// How long the cluster stays up after its jobs.
+    pub stay: Option<Duration>,
+}
+
 /// Runs the demo. Answers whether all came out as expected.
 ///
 /// # Errors
 /// The cluster does not start, or a job is not accepted.
-pub async fn run(docker: Option<String>, stay: Option<Duration>) -> anyhow::Result<bool> {
+pub async fn run(demo: DemoOptions) -> anyhow::Result<bool> {
     let begin = Instant::now();
-    let engine = match docker {
+    let engine = match demo.docker {
         Some(socket) => Engine::Docker { socket },
         None => Engine::Process,
     };
     println!("{}", report::first_line(&engine)?);
-    say(begin, "starting a stand-in Core, one coordinator with the embedded store, and three workers");
-    let mut options = SiteOptions::new(engine, 3);
+    let (mut options, cast) = if demo.over_etcd {
+        (SiteOptions::over_etcd(engine, 3), "three etcd members, three coordinators")
+    } else {
+        (SiteOptions::new(engine, 3), "one coordinator with the embedded store")
+    };
+    say(begin, &format!("starting a stand-in Core, {cast} and three workers"));
     options.core.verify_each = Duration::from_secs(10);
     options.core.verify_scan = Duration::from_secs(5);
-    let site = Site::start(options).await?;
+    let mut site = Site::start(options).await?;
     say(begin, "node-1, node-2 and node-3 are online; submitting four jobs as Core's users would");
 
     let jobs = jobs::submit(&site.core).await?;
@@ -36,7 +54,17 @@ pub async fn run(docker: Option<String>, stay: Option<Duration>) -> anyhow::Resu
     }
     let ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
     let narrator = tokio::spawn(narrate(site.core.clone(), ids, begin));
-    let done = tokio::time::timeout(LIMIT, jobs::see_to_the_end(&site, &jobs)).await;
+    let watches = demo.over_etcd.then(|| Watches::start(&site));
+    let core = site.core.clone();
+    let failover = async {
+        match demo.over_etcd {
+            true => failover::kill_the_leader(&mut site, &jobs, begin).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let ends = tokio::time::timeout(LIMIT, jobs::see_to_the_end(&core, &jobs, demo.over_etcd));
+    let (failover, done) = tokio::join!(failover, ends);
+    let failover = failover?;
     let settled = site.wait_until_settled(Duration::from_secs(15)).await;
     narrator.abort();
     match done {
@@ -47,9 +75,16 @@ pub async fn run(docker: Option<String>, stay: Option<Duration>) -> anyhow::Resu
         say(begin, &format!("something is still owed: {error:#}"));
     }
 
-    let fine = report::print(&site, &jobs).await?;
+    let mut fine = report::print(&site, &jobs).await?;
+    match (&watches, &failover) {
+        (Some(watches), Some(failover)) => {
+            fine &= leadership::print(&site, &jobs, watches, failover, begin).await?;
+        }
+        _ => println!("\n$ muster jobs --all\n{}", site.muster(&["jobs", "--all"]).await?),
+    }
+    drop(watches);
     say(begin, if fine { "all is as expected" } else { "NOT all is as expected" });
-    if let Some(stay) = stay {
+    if let Some(stay) = demo.stay {
         report::how_to_talk(&site, &jobs, stay);
         tokio::select! {
             () = tokio::time::sleep(stay) => {}

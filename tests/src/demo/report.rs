@@ -84,7 +84,6 @@ pub(super) async fn print(site: &Site, jobs: &[DemoJob]) -> anyhow::Result<bool>
             fine = false;
         }
     }
-    println!("\n$ muster jobs --all\n{}", site.muster(&["jobs", "--all"]).await?);
     Ok(fine)
 }
 

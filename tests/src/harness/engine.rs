@@ -32,6 +32,15 @@ impl Engine {
         }
     }
 
+    /// The socket of a container engine.
+    #[must_use]
+    pub fn socket(&self) -> Option<&String> {
+        match self {
+            Self::Docker { socket } => Some(socket),
+            Self::Process | Self::Fake => None,
+        }
+    }
+
     /// The engines that the end-to-end tests run on. Docker is named by `MUSTER_TEST_DOCKER`, which the test command sets
     /// after it has started an engine; without it the tests on Docker are named as not run.
     ///

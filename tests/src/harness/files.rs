@@ -1,7 +1,7 @@
 //! The configuration files of a site's processes.
 
-use super::site::SiteOptions;
-use super::{Engine, images_folder};
+use super::cluster::Place;
+use super::{Engine, SiteOptions, StoreOptions, images_folder};
 use crate::core::{ProductReference, compute_product};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -24,17 +24,20 @@ pub(super) fn write_coordinator(
     site: u32,
     core_url: &str,
     keys: &Path,
-    [http, operator, fleet]: [u16; 3],
+    (name, place): (&str, &Place),
 ) -> anyhow::Result<()> {
     let mut text = format!(
-        "provider.id = \"example\"\ncluster.name = \"{}\"\nhttp.listen = \"127.0.0.1:{http}\"\n\
-         operator.listen = \"127.0.0.1:{operator}\"\nfleet.listen = \"127.0.0.1:{fleet}\"\n\
-         fleet.token_file = {:?}\naccounting.window_ms = {}\nstore.path = {:?}\n\n\
+        "provider.id = \"example\"\ncluster.name = \"{}\"\nhttp.listen = \"127.0.0.1:{}\"\n\
+         operator.listen = \"127.0.0.1:{}\"\nfleet.listen = \"127.0.0.1:{}\"\n\
+         fleet.token_file = {:?}\naccounting.window_ms = {}\n{}\n\
          [core]\nurl = \"{core_url}\"\nrefresh_token_file = {:?}\npublic_key_files = [{:?}]\n",
         cluster_name(site),
+        place.http,
+        place.operator,
+        place.fleet,
         write_join_secret(folder)?,
         options.window_ms,
-        folder.join("coordinator.redb"),
+        store(folder, options, name, place),
         keys.join("refresh-token.txt"),
         keys.join("provider-public-key.txt"),
     );
@@ -44,8 +47,24 @@ pub(super) fn write_coordinator(
             "\n[[products]]\nid = \"{id}\"\ncategory = \"example-compute\"\ncores = {cores}\nmemory_gib = {gib}\n"
         )?;
     }
-    std::fs::write(folder.join("coordinator.toml"), text)?;
+    std::fs::write(folder.join(format!("{name}.toml")), text)?;
     Ok(())
+}
+
+/// The lines about the store, and about this coordinator's place among others.
+fn store(folder: &Path, options: &SiteOptions, name: &str, place: &Place) -> String {
+    if options.store == StoreOptions::Embedded {
+        return format!("store.path = {:?}\n", folder.join(format!("{name}.redb")));
+    }
+    let mut text = format!(
+        "coordinator.name = {name:?}\nstore.kind = \"etcd\"\nstore.etcd.endpoints = {:?}\n",
+        place.store_endpoints
+    );
+    if place.links.is_some() {
+        // Workers are sent to the leader by this address; they must not get past the proxy.
+        writeln!(text, "advertise.fleet = {:?}", place.fleet_url()).ok();
+    }
+    text
 }
 
 const JOIN_SECRET: &str = "join-secret";
@@ -54,15 +73,18 @@ const JOIN_SECRET: &str = "join-secret";
 fn write_join_secret(folder: &Path) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = folder.join(JOIN_SECRET);
+    if path.exists() {
+        return Ok(path);
+    }
     let mut file = std::fs::File::options().create(true).write(true).truncate(true).mode(0o400).open(&path)?;
     write!(file, "{:032x}", rand::random::<u128>())?;
     Ok(path)
 }
 
-pub(super) fn write_workers(folder: &Path, options: &SiteOptions, site: u32, fleet: u16) -> anyhow::Result<()> {
+pub(super) fn write_workers(folder: &Path, options: &SiteOptions, site: u32, fleet: &[String]) -> anyhow::Result<()> {
     let images = images_folder(folder)?;
     for (number, worker) in options.workers.iter().enumerate() {
-        let engine = match &options.engine {
+        let engine = match options.engine_of(worker) {
             Engine::Docker { socket } => format!("[docker]\nsocket = {socket:?}\npull = \"never\"\n"),
             Engine::Process => {
                 // Each node of this machine has a network of its own inside 127.0.0.0/8, and each site others.
@@ -72,9 +94,9 @@ pub(super) fn write_workers(folder: &Path, options: &SiteOptions, site: u32, fle
             Engine::Fake => String::new(),
         };
         let text = format!(
-            "engine = \"{}\"\nstate_dir = {:?}\nwork_root = {:?}\ncoordinators = [\"http://127.0.0.1:{fleet}\"]\n\n[fleet]\ntoken_file = {:?}\n\n\
+            "engine = \"{}\"\nstate_dir = {:?}\nwork_root = {:?}\ncoordinators = {fleet:?}\n\n[fleet]\ntoken_file = {:?}\n\n\
              [node]\nname = \"{}\"\n\n[cluster]\nname = \"{}\"\n\n[resources]\ncores = {}\nmemory_gib = {}\n\n{engine}",
-            options.engine.name(),
+            options.engine_of(worker).name(),
             folder.join(&worker.name),
             folder.join("work"),
             folder.join(JOIN_SECRET),
@@ -94,6 +116,6 @@ pub(super) fn site_number() -> u32 {
     std::process::id().wrapping_mul(7).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 11_400
 }
 
-fn cluster_name(site: u32) -> String {
+pub(super) fn cluster_name(site: u32) -> String {
     format!("site-{site}")
 }

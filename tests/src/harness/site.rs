@@ -1,116 +1,88 @@
 //! A site: everything of one Muster, started, watched, broken and stopped.
 
+use super::cluster::Place;
 use super::files::{product, products, site_number, write_coordinator, write_workers};
-use super::{Engine, Process, binary, free_port};
+use super::{Balancer, EtcdCluster, EtcdOptions, Process, RankSource, SiteOptions, StoreOptions, WorkerOptions};
+use super::{binary, etcd_binaries};
 use crate::core::{Core, CoreOptions};
 use anyhow::{Context, bail};
-use muster_domain::view::{ClusterView, JobStory, JobView, NodeView};
-use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use muster_domain::view::ClusterView;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-
-/// One worker of a site.
-#[derive(Clone, Debug)]
-pub struct WorkerOptions {
-    /// Its node name.
-    pub name: String,
-    /// Cores it offers, whatever the machine has.
-    pub cores: u32,
-    /// GiB it offers, whatever the machine has.
-    pub memory_gib: u32,
-}
-
-/// How a site is set up.
-#[derive(Clone, Debug)]
-pub struct SiteOptions {
-    /// What runs the ranks.
-    pub engine: Engine,
-    /// The workers.
-    pub workers: Vec<WorkerOptions>,
-    /// Length of a charge window, in milliseconds.
-    pub window_ms: u64,
-    /// More keys of the coordinator, as variables: `("MUSTER_TIMEOUTS_LOST_AFTER_MS", "5000")`.
-    pub coordinator: Vec<(String, String)>,
-    /// More keys of every worker, as variables.
-    pub worker: Vec<(String, String)>,
-    /// Options of the stand-in Core; address, keys and products are filled in.
-    pub core: CoreOptions,
-}
-
-impl SiteOptions {
-    /// Workers of 8 cores named `node-1`, `node-2`, …; windows of one minute.
-    #[must_use]
-    pub fn new(engine: Engine, workers: usize) -> Self {
-        let worker = |number| WorkerOptions { name: format!("node-{number}"), cores: 8, memory_gib: 32 };
-        Self {
-            engine,
-            workers: (1..=workers).map(worker).collect(),
-            window_ms: 60_000,
-            coordinator: Vec::new(),
-            worker: Vec::new(),
-            core: CoreOptions::new("example", "http://127.0.0.1:1"),
-        }
-    }
-
-    /// One more key of the coordinator.
-    #[must_use]
-    pub fn coordinator(mut self, variable: &str, value: &str) -> Self {
-        self.coordinator.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// One more key of every worker.
-    #[must_use]
-    pub fn worker(mut self, variable: &str, value: &str) -> Self {
-        self.worker.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-}
 
 /// Everything of one Muster on this machine.
 pub struct Site {
     /// The stand-in Core.
     pub core: Core,
-    /// The coordinator's process, while it runs.
-    pub coordinator: Option<Process>,
+    /// The coordinators' processes that run, by name.
+    pub coordinators: BTreeMap<String, Process>,
     /// The workers' processes that run, by node name.
     pub workers: BTreeMap<String, Process>,
-    options: SiteOptions,
+    /// The etcd cluster, if the state is kept there.
+    pub etcd: Option<EtcdCluster>,
+    pub(super) options: SiteOptions,
+    pub(super) places: BTreeMap<String, Place>,
+    /// Coordinators that were stopped by SIGSTOP: they answer nothing.
+    pub(super) paused: BTreeSet<String>,
+    pub(super) client: reqwest::Client,
+    balancer: Option<Balancer>,
+    number: u32,
     folder: TempDir,
-    http: u16,
-    operator: u16,
-    client: reqwest::Client,
 }
 
 /// How long a process may take to start and say so. Generous: tests run beside builds.
-const START_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl Site {
-    /// Starts Core, the coordinator and all workers, and waits until every worker is online.
+    /// Starts Core, etcd, the coordinators and all workers, and waits until every worker is online.
     ///
     /// # Errors
     /// Something does not start; the message has the end of its log.
     pub async fn start(options: SiteOptions) -> anyhow::Result<Self> {
         muster_runtime::tls::install_provider();
         let folder = tempfile::Builder::new().prefix("muster-site-").tempdir()?;
-        let (http, operator, fleet) = (free_port(), free_port(), free_port());
+        let etcd = start_etcd(options.store, &folder.path().join("etcd")).await?;
+        let endpoints = etcd.as_ref().map(EtcdCluster::endpoints).unwrap_or_default();
+        let mut places = BTreeMap::new();
+        for name in options.coordinator_names() {
+            places.insert(name, Place::new(&endpoints, options.proxied).await?);
+        }
+        let balancer = match places.len() {
+            1 => None,
+            _ => Some(Balancer::start(places.values().map(Place::backend).collect()).await?),
+        };
         let keys = folder.path().join("core");
+        let only = places.values().next().map(Place::http_url).unwrap_or_default();
         let core = Core::start(CoreOptions {
-            provider_url: format!("http://127.0.0.1:{http}"),
+            provider_url: balancer.as_ref().map_or(only, Balancer::url),
             state_dir: Some(keys.clone()),
             products: products().iter().map(|(id, cores, gib)| product(id, *cores, *gib)).collect(),
             ..options.core.clone()
         })
         .await?;
         let number = site_number();
-        write_coordinator(folder.path(), &options, number, &core.url(), &keys, [http, operator, fleet])?;
-        write_workers(folder.path(), &options, number, fleet)?;
+        for (name, place) in &places {
+            write_coordinator(folder.path(), &options, number, &core.url(), &keys, (name, place))?;
+        }
+        let fleet: Vec<String> = places.values().map(Place::fleet_url).collect();
+        write_workers(folder.path(), &options, number, &fleet)?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let (coordinator, workers) = (None, BTreeMap::new());
-        let mut site = Self { core, coordinator, workers, options, folder, http, operator, client };
-        site.start_coordinator(&[]).await?;
+        let mut site = Self {
+            core,
+            coordinators: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            etcd,
+            options,
+            places,
+            paused: BTreeSet::new(),
+            client,
+            balancer,
+            number,
+            folder,
+        };
+        site.start_all_coordinators().await?;
         for name in site.worker_names() {
             site.start_worker(&name)?;
         }
@@ -118,16 +90,11 @@ impl Site {
         Ok(site)
     }
 
-    /// Base URL of the UCloud side.
+    /// Base URL of the UCloud side, as Core knows it: of the load balancer if there are several coordinators.
     #[must_use]
     pub fn provider_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.http)
-    }
-
-    /// Base URL of the operators' side.
-    #[must_use]
-    pub fn operator_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.operator)
+        let only = || self.places.values().next().map(Place::http_url).unwrap_or_default();
+        self.balancer.as_ref().map_or_else(only, Balancer::url)
     }
 
     /// The folder that holds everything of this site.
@@ -136,58 +103,39 @@ impl Site {
         self.folder.path()
     }
 
+    /// Leaves the folder behind, for whoever wants to know why something went wrong. Answers where it is.
+    pub fn keep_folder(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
     /// Where the jobs of all workers have their folders (`/work` of a rank).
     #[must_use]
     pub fn work_folder(&self, job: &str) -> PathBuf {
         self.folder.path().join("work").join(job)
     }
 
+    /// The cluster's name, in every label and at the head of every key.
+    #[must_use]
+    pub fn cluster_name(&self) -> String {
+        super::files::cluster_name(self.number)
+    }
+
+    /// Where live ranks can be seen without asking anybody of Muster.
+    #[must_use]
+    pub fn rank_source(&self) -> RankSource {
+        let engine = |worker| (WorkerOptions::clone(worker).name, self.options.engine_of(worker).clone());
+        RankSource {
+            folder: self.folder.path().to_owned(),
+            nodes: self.options.workers.iter().map(engine).collect(),
+            cluster: self.cluster_name(),
+        }
+    }
+
     /// The names of the workers, running or not.
     #[must_use]
     pub fn worker_names(&self) -> Vec<String> {
         self.options.workers.iter().map(|worker| worker.name.clone()).collect()
-    }
-
-    /// Starts the coordinator and waits until it is ready.
-    ///
-    /// # Errors
-    /// It ends instead, or is not ready in time.
-    pub async fn start_coordinator(&mut self, environment: &[(String, String)]) -> anyhow::Result<()> {
-        self.launch_coordinator(environment)?;
-        let ready = format!("{}/ready", self.operator_url());
-        let deadline = tokio::time::Instant::now() + START_LIMIT;
-        loop {
-            if self.client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(());
-            }
-            let process = self.coordinator.as_mut().context("the coordinator was launched")?;
-            if !process.is_running() || tokio::time::Instant::now() > deadline {
-                bail!("the coordinator is not ready; its log ends:\n{}", process.log_tail());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Starts the coordinator and waits for nothing: it may be meant to die at once.
-    ///
-    /// # Errors
-    /// The process cannot be started.
-    pub fn launch_coordinator(&mut self, environment: &[(String, String)]) -> anyhow::Result<()> {
-        let environment: Vec<_> = self.options.coordinator.iter().chain(environment).cloned().collect();
-        let config = self.folder.path().join("coordinator.toml");
-        let log = self.folder.path().join("coordinator.log");
-        let arguments = [Path::new("--config"), &config];
-        let program = binary("muster-coordinator")?;
-        self.coordinator = Some(Process::start("muster-coordinator", &program, arguments, &environment, &log)?);
-        Ok(())
-    }
-
-    /// kill -9 of the coordinator.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub async fn kill_coordinator(&mut self) -> anyhow::Result<()> {
-        self.coordinator.take().context("the coordinator runs")?.kill().await
     }
 
     /// Starts a worker.
@@ -226,89 +174,6 @@ impl Site {
         Ok(())
     }
 
-    /// Asks the operators' API.
-    ///
-    /// # Errors
-    /// It does not answer, or not with what was expected.
-    pub async fn operator<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let answer = self.client.get(format!("{}{path}", self.operator_url())).send().await?;
-        Ok(answer.error_for_status()?.json().await?)
-    }
-
-    /// Asks the operators' API until the answer is as wanted.
-    ///
-    /// # Errors
-    /// It is not, in time; the message has the last answer.
-    pub async fn wait_for_operator<T: DeserializeOwned + std::fmt::Debug>(
-        &self,
-        path: &str,
-        wanted: impl Fn(&T) -> bool,
-        limit: Duration,
-    ) -> anyhow::Result<T> {
-        let deadline = tokio::time::Instant::now() + limit;
-        loop {
-            let answer = self.operator::<T>(path).await;
-            match answer {
-                Ok(value) if wanted(&value) => return Ok(value),
-                answer if tokio::time::Instant::now() > deadline => {
-                    bail!("{path} is not as wanted in {limit:?}: {answer:?}")
-                }
-                // The operators' API has no stream of changes; it is asked often.
-                _ => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    }
-
-    /// A job's whole story, as `muster job ID` gets it.
-    ///
-    /// # Errors
-    /// The coordinator does not answer, or does not know the job.
-    pub async fn story(&self, job: &str) -> anyhow::Result<JobStory> {
-        self.operator(&format!("/v1/jobs/{job}")).await
-    }
-
-    /// Waits until the coordinator sees a job in this state.
-    ///
-    /// # Errors
-    /// It does not, in time.
-    pub async fn wait_for_state(&self, job: &str, state: &str, limit: Duration) -> anyhow::Result<JobStory> {
-        let path = format!("/v1/jobs/{job}");
-        self.wait_for_operator(&path, |story: &JobStory| story.job.state == state, limit).await
-    }
-
-    /// Waits until nothing is owed to Core, no job holds room, and every job Core knows is final.
-    ///
-    /// # Errors
-    /// It is not so in time; the message has what is left.
-    pub async fn wait_until_settled(&self, limit: Duration) -> anyhow::Result<()> {
-        let settled =
-            |cluster: &ClusterView| cluster.owed_to_core == 0 && cluster.jobs_active + cluster.jobs_waiting == 0;
-        let cluster = self.wait_for_operator("/v1/cluster", settled, limit).await;
-        if let Err(error) = cluster {
-            let jobs: Vec<JobView> = self.operator("/v1/jobs").await.unwrap_or_default();
-            bail!("{error:#}\nopen jobs: {:?}", jobs.iter().filter(|job| job.state != "ended").collect::<Vec<_>>());
-        }
-        let freed = |nodes: &Vec<NodeView>| nodes.iter().all(|node| node.ranks.is_empty());
-        self.wait_for_operator("/v1/nodes", freed, limit).await?;
-        Ok(())
-    }
-
-    /// Runs `muster` with these arguments and gives what it printed.
-    ///
-    /// # Errors
-    /// It fails; the message has its complaint.
-    pub async fn muster(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = tokio::process::Command::new(binary("muster")?)
-            .args(["--url", &self.operator_url()])
-            .args(arguments)
-            .output()
-            .await?;
-        if !output.status.success() {
-            bail!("muster {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
     /// Ends what still runs, then the processes. Sites that are only dropped leave their ranks to their own end.
     ///
     /// # Errors
@@ -319,15 +184,26 @@ impl Site {
         for job in &open {
             self.core.terminate(job).await.ok();
         }
-        if self.coordinator.is_some() {
+        if !self.coordinators.is_empty() {
             self.wait_until_settled(Duration::from_secs(60)).await?;
         }
         for (_, mut worker) in std::mem::take(&mut self.workers) {
             worker.terminate(Duration::from_secs(20)).await?;
         }
-        if let Some(mut coordinator) = self.coordinator.take() {
-            coordinator.terminate(Duration::from_secs(20)).await?;
+        // All at once: stopped one by one, each would hand the leadership to the next.
+        let mut coordinators = std::mem::take(&mut self.coordinators);
+        for coordinator in coordinators.values() {
+            coordinator.signal(rustix::process::Signal::TERM)?;
+        }
+        for coordinator in coordinators.values_mut() {
+            coordinator.ended(Duration::from_secs(20)).await?;
         }
         Ok(())
     }
+}
+
+async fn start_etcd(store: StoreOptions, folder: &Path) -> anyhow::Result<Option<EtcdCluster>> {
+    let StoreOptions::Etcd { members, quota_backend_bytes } = store else { return Ok(None) };
+    let options = EtcdOptions { members, quota_backend_bytes, ..EtcdOptions::new(etcd_binaries()?) };
+    EtcdCluster::start(options, folder).await.map(Some)
 }

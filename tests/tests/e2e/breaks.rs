@@ -137,7 +137,7 @@ async fn a_coordinator_that_is_asked_to_stop_does_so_at_once_and_cleanly() {
     let mut site = Site::start(SiteOptions::new(Engine::Process, 1)).await.unwrap();
     let id = site.core.submit(shell(PATIENT)).await.unwrap();
     site.core.wait_for(&id, |job| job.state == JobState::Running, LIMIT).await.unwrap();
-    let status = site.coordinator.take().unwrap().terminate(Duration::from_secs(10)).await.unwrap();
+    let status = site.take_coordinator().unwrap().terminate(Duration::from_secs(10)).await.unwrap();
     assert!(status.success(), "{status}");
     site.start_coordinator(&[]).await.unwrap();
     site.wait_for_nodes(1).await.unwrap();

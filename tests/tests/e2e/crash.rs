@@ -34,7 +34,7 @@ async fn through(engine: Engine, point: &str, script: &str, replicas: u64) -> an
     for worker in site.worker_names() {
         site.start_worker(&worker)?;
     }
-    let mut doomed = site.coordinator.take().expect("it was started");
+    let mut doomed = site.take_coordinator()?;
     let status = doomed.ended(LIMIT).await?;
     anyhow::ensure!(!status.success(), "{point}: it ended by itself: {}", doomed.log_tail());
     site.start_coordinator(&[]).await?;
@@ -129,7 +129,7 @@ async fn killed_while_a_create_is_answered() {
         site.start_coordinator(&at(point)).await.unwrap();
         site.wait_for_nodes(1).await.unwrap();
         site.core.submit(shell("sleep 600")).await.expect_err("nobody answered");
-        site.coordinator.take().unwrap().ended(LIMIT).await.unwrap();
+        site.take_coordinator().unwrap().ended(LIMIT).await.unwrap();
         site.start_coordinator(&[]).await.unwrap();
         let jobs: Vec<muster_domain::view::JobView> = site.operator("/v1/jobs").await.unwrap();
         match jobs.as_slice() {

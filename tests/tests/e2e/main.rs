@@ -7,8 +7,11 @@ mod bad_input;
 mod breaks;
 mod calls;
 mod crash;
+mod drain;
 mod ends;
+mod leadership;
 mod operator;
+mod refused_over_etcd;
 mod road;
 mod trace;
 

@@ -35,21 +35,22 @@ async fn muster_tells_of_nodes_and_jobs_as_table_and_as_json() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_opened_once() {
-    let mut site = Site::start(SiteOptions::new(Engine::Fake, 1)).await.unwrap();
-    let first = site.coordinator.take().unwrap();
-    let status = {
-        site.launch_coordinator(&[
-            ("MUSTER_HTTP_LISTEN".into(), "127.0.0.1:0".into()),
-            ("MUSTER_OPERATOR_LISTEN".into(), "127.0.0.1:0".into()),
-            ("MUSTER_FLEET_LISTEN".into(), "127.0.0.1:0".into()),
-        ])
+    let site = Site::start(SiteOptions::new(Engine::Fake, 1)).await.unwrap();
+    let log = site.folder().join("second.log");
+    let mut second = site
+        .coordinator_process(
+            "coordinator",
+            &[
+                ("MUSTER_HTTP_LISTEN".into(), "127.0.0.1:0".into()),
+                ("MUSTER_OPERATOR_LISTEN".into(), "127.0.0.1:0".into()),
+                ("MUSTER_FLEET_LISTEN".into(), "127.0.0.1:0".into()),
+            ],
+            &log,
+        )
         .unwrap();
-        site.coordinator.as_mut().unwrap().ended(LIMIT).await.unwrap()
-    };
-    assert!(!status.success());
-    let log = site.coordinator.take().unwrap().log_tail();
+    assert!(!second.ended(LIMIT).await.unwrap().success());
+    let log = second.log_tail();
     assert!(log.contains("coordinator.redb"), "{log}");
-    site.coordinator = Some(first);
     site.stop().await.unwrap();
 }
 
@@ -61,7 +62,7 @@ async fn a_renewed_key_is_taken_over_on_hangup() {
     site.core.renew_keys().await.unwrap();
     let refused = site.core.submit(shell("true")).await.unwrap_err();
     assert_eq!(refused.status, 401, "{refused:?}");
-    site.coordinator.as_ref().unwrap().signal(rustix::process::Signal::HUP).unwrap();
+    site.coordinators["coordinator"].signal(rustix::process::Signal::HUP).unwrap();
     let deadline = tokio::time::Instant::now() + LIMIT;
     while site.core.utilization().await.is_err() && tokio::time::Instant::now() < deadline {
         tokio::task::yield_now().await;
