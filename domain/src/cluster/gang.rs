@@ -94,7 +94,9 @@ impl Cluster {
     }
 
     fn ends_the_attempt(&self, tracked: &Tracked, placement: &Placement) -> Option<Finding> {
-        let withdrawn = || self.draining_node(placement).cloned().map(Finding::Withdrawn);
+        // What runs already ends by itself, or at the deadline once all of it runs.
+        let nothing_runs = !tracked.seen.iter().any(Seen::may_run);
+        let withdrawn = || self.draining_node(placement).filter(|_| nothing_runs).cloned().map(Finding::Withdrawn);
         first_failure(tracked, placement).or_else(withdrawn)
     }
 
@@ -160,13 +162,14 @@ impl Cluster {
         if let Some(cause) = decisive_end(tracked, placement) {
             return Finding::Over(cause);
         }
-        for (rank, node) in (0..).zip(&placement.0) {
-            if now >= self.lost_at(node) {
-                return Finding::Judged(Verdict::Lost, EndCause::NodeLost { node: node.to_string(), rank });
-            }
+        // Ranks that have ended well need their nodes no more.
+        let ended = |seen: &Seen| matches!(seen.state, Some(RankState::Ended { .. }));
+        let needed = || (0..).zip(tracked.seen.iter().zip(&placement.0)).filter(|(_, (seen, _))| !ended(seen));
+        if let Some((rank, (_, node))) = needed().find(|(_, (_, node))| now >= self.lost_at(node)) {
+            return Finding::Judged(Verdict::Lost, EndCause::NodeLost { node: node.to_string(), rank });
         }
-        let drained = placement.0.iter().find(|node| self.drained_at(node).is_some_and(|moment| now >= moment));
-        drained.map_or(Finding::Nothing, |node| {
+        let drained = needed().find(|(_, (_, node))| self.drained_at(node).is_some_and(|moment| now >= moment));
+        drained.map_or(Finding::Nothing, |(_, (_, node))| {
             Finding::Judged(Verdict::Drain, EndCause::Drained { node: node.to_string() })
         })
     }

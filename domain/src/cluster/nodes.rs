@@ -12,6 +12,9 @@ use crate::time::{Moment, Now};
 use crate::worker::{Hello, Report};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// So long after its engine is back a worker may not have heard yet which ranks have ended meanwhile: it asks again after 5 s at
+/// most. Until then it only believes that they run.
+const ENGINE_BACK_MS: u64 = 10_000;
 /// Most containers of one node that are remembered as unknown (I12).
 const MOST_UNKNOWN: usize = 1_000;
 /// Most commands of one stream whose time of sending is remembered (I12).
@@ -34,6 +37,8 @@ pub(super) struct Node {
     /// Its own clock at the last heartbeat that was answered; start deadlines are counted from it.
     answered_at_ms: u64,
     pub(super) engine_ok: bool,
+    /// Since when its engine answers, for all that its worker said on this stream.
+    engine_back: Moment,
     /// When its silence was noticed, while it lasts.
     pub(super) silent: Option<Moment>,
     /// When operators last decided about it, or a later take-over: what the deadline of a drain counts from.
@@ -105,6 +110,7 @@ impl Cluster {
             self.effects.push(Effect::Close { session: old, reason });
         }
         node.sequence = 0;
+        node.engine_back = now.moment;
         node.unanswered.clear();
         node.answers = now.moment;
         node.heard = Some(now.moment);
@@ -144,6 +150,10 @@ impl Cluster {
             return;
         };
         let was_online = node.is_online();
+        if !report.engine_ok {
+            node.engine_back = now.moment;
+        }
+        let proves = report.engine_ok && now.moment.since_ms(node.engine_back) >= ENGINE_BACK_MS;
         let after = node.answered_after(report.applied_sequence);
         node.heard = Some(now.moment);
         node.silent = None;
@@ -155,7 +165,7 @@ impl Cluster {
         }
         self.replan |= node.is_online() && !was_online;
         let complete = report.complete || !guard::stands(Guard::CompleteReport);
-        let word = Word { confirms: true, proves: report.engine_ok, sent_at_ms: report.sent_at_ms, after };
+        let word = Word { confirms: true, proves, sent_at_ms: report.sent_at_ms, after };
         self.take_in(now, &name, report.ranks, word, complete, report.applied_sequence);
     }
 

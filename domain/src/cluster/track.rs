@@ -81,7 +81,7 @@ impl Seen {
         let state = match state {
             RankState::Removed => return self.absent(),
             RankState::Running { age_ms } => {
-                let age_ms = self.clamp(now, age_ms).max(self.age_ms());
+                let age_ms = self.clamp(now, word, age_ms).max(self.age_ms());
                 if word.proves {
                     self.proven_ms = self.proven_ms.max(age_ms);
                 }
@@ -90,7 +90,7 @@ impl Seen {
             RankState::Ended { end, age_ms } => {
                 // It may have ended before an age that was only believed; and does not grow older by being told again.
                 if !matches!(self.state, Some(RankState::Ended { .. })) {
-                    self.proven_ms = self.clamp(now, age_ms).max(self.proven_ms);
+                    self.proven_ms = self.clamp(now, word, age_ms).max(self.proven_ms);
                 }
                 RankState::Ended { end, age_ms: self.proven_ms }
             }
@@ -115,7 +115,7 @@ impl Seen {
         if !word.confirms || (!runs && self.started.is_some()) {
             return;
         }
-        let (raw, clamped) = (i128::from(age_ms), i128::from(self.clamp(now, age_ms)));
+        let (raw, clamped) = (i128::from(age_ms), i128::from(self.clamp(now, word, age_ms)));
         let not_before = if runs { i128::from(word.after.0) - raw } else { i128::MIN };
         let not_after = i128::from(now.0) - clamped;
         let at = runs.then(|| i128::from(word.sent_at_ms) - raw);
@@ -137,11 +137,15 @@ impl Seen {
     }
 
     /// Neither clock alone can inflate an age: it grows no faster than the leader saw time pass (reliability B.4).
-    fn clamp(&mut self, now: Moment, age_ms: u64) -> u64 {
+    fn clamp(&mut self, now: Moment, word: Word, age_ms: u64) -> u64 {
         if !guard::stands(Guard::ClampedAge) {
             return age_ms;
         }
-        let (at, first_ms) = *self.anchor.get_or_insert((now, age_ms));
+        // A hello may be so old that what follows it would be cut off.
+        if word.confirms {
+            self.anchor.get_or_insert((now, age_ms));
+        }
+        let Some((at, first_ms)) = self.anchor else { return age_ms };
         age_ms.min(first_ms.saturating_add(now.since_ms(at)).saturating_add(CLAMP_TOLERANCE_MS))
     }
 

@@ -110,7 +110,8 @@ impl Cluster {
     /// How many jobs a verdict could hit.
     fn population(&self, verdict: Verdict) -> usize {
         match verdict {
-            Verdict::Orphan => self.jobs.len(),
+            // Not those that are only kept: their number would loosen the brake with every day.
+            Verdict::Orphan => self.queue.len() + self.holding.len(),
             Verdict::Lost | Verdict::NoCredit | Verdict::Drain => self.holding.len(),
         }
     }

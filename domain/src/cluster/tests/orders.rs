@@ -176,20 +176,34 @@ fn what_is_being_prepared_on_a_drained_node_is_placed_elsewhere_at_once() {
 }
 
 #[test]
-fn what_is_being_started_on_a_drained_node_is_undone_first_and_costs_nothing() {
+fn what_may_have_started_on_a_drained_node_goes_on() {
     let mut world = World::new(&[("a", 1), ("b", 2)]);
     world.hold_start = Some("a".into());
     world.create(vec![spec("1", 1)]).unwrap();
     assert_eq!(world.life("1"), "starting");
     world.drain("a", None);
-    assert_eq!(world.life("1"), "undoing", "its engine may have started it");
+    assert_eq!(world.life("1"), "starting", "its engine may have started it");
     let key = RankKey { job: id("1"), rank: 0, attempt: 1 };
     let started_at = Moment(world.now_ms);
-    world.pass(3 * MINUTE);
     world.agent("a", AgentEvent::Observed { key, observation: Observation::Started { started_at } });
-    assert_eq!((world.life("1"), world.node_of("1", 0).as_str()), ("running", "b"));
-    assert_eq!((world.store[&id("1")].failed_attempts.len(), world.charges.len()), (0, 0));
+    assert_eq!((world.life("1"), world.node_of("1", 0).as_str()), ("running", "a"));
+    assert_eq!(world.view("a").admission, "draining");
+    world.rank_ends("1", 0, RankEnd::Exited { code: 0 });
     assert_eq!(world.view("a").admission, "drained");
+}
+
+#[test]
+fn a_node_whose_rank_has_ended_well_is_not_needed_by_the_rest_of_its_gang() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    let other = world.node_of("1", 1);
+    world.rank_ends("1", 1, RankEnd::Exited { code: 0 });
+    world.drain(&other, Some(MINUTE));
+    world.pass(2 * MINUTE);
+    assert_eq!(world.life("1"), "running");
+    world.workers.get_mut(&other).unwrap().connected = false;
+    world.pass(40 * MINUTE);
+    assert_eq!(world.life("1"), "running");
 }
 
 #[test]
