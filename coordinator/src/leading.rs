@@ -45,6 +45,8 @@ const YIELD_PAUSE: Duration = Duration::from_secs(3);
 const LOAD_AGAIN: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
 /// Before leadership is campaigned for again after it ended with an error, by the number of such ends in a row.
 const CAMPAIGN_AGAIN: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(10) };
+/// How long a coordinator that cannot read a document leaves leadership to others: a newer version may well read it.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 /// A leadership that lasted so long was a good one.
 const GOOD_TERM: Duration = Duration::from_secs(60);
 
@@ -78,6 +80,8 @@ pub struct Leading {
     pub words: Words,
     /// Counters.
     pub metrics: Metrics,
+    /// Cancelled when the edges stop, before the process does: from then on leadership is not campaigned for.
+    pub retiring: CancellationToken,
 }
 
 /// How a leadership ended, if not by an error.
@@ -105,7 +109,7 @@ impl Leading {
     async fn lead_again_and_again(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut yielded_at = None;
         let mut failures = 0;
-        while let Some(won) = stop.run_until_cancelled(self.seat.election.campaign()).await {
+        while let Some(won) = self.campaign(stop).await {
             let (leadership, begun) = (won?, Instant::now());
             let term = leadership.term;
             let over = self.lead(&leadership, stop, &mut yielded_at).await;
@@ -117,17 +121,44 @@ impl Leading {
                     failures = 0;
                 }
                 Ok(Over::Yielded) => {
-                    stop.run_until_cancelled(tokio::time::sleep(YIELD_PAUSE)).await;
+                    self.pause(YIELD_PAUSE, stop).await;
                 }
                 Err(error) if !self.seat.is_shared => return Err(error),
+                Err(error @ StoreError::Unreadable(_)) => {
+                    tracing::error!(term, %error, again_in_ms = UNREADABLE_PAUSE.as_millis(), "leads no more, and leaves it to others");
+                    self.pause(UNREADABLE_PAUSE, stop).await;
+                }
                 Err(error) => {
                     failures = if begun.elapsed() >= GOOD_TERM { 1 } else { failures + 1 };
                     tracing::error!(term, %error, "leads no more");
-                    stop.run_until_cancelled(tokio::time::sleep(CAMPAIGN_AGAIN.after(failures))).await;
+                    self.pause(CAMPAIGN_AGAIN.after(failures), stop).await;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits for leadership; `None` when the process stops. Whoever has no edges any more could only lead for nobody: it
+    /// resigns at once.
+    async fn campaign(&self, stop: &CancellationToken) -> Option<Result<Leadership, StoreError>> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            () = self.retiring.cancelled() => {
+                self.seat.election.resign().await;
+                stop.cancelled().await;
+                None
+            }
+            won = self.seat.election.campaign() => Some(won),
+        }
+    }
+
+    async fn pause(&self, pause: Duration, stop: &CancellationToken) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
+            () = self.retiring.cancelled() => {}
+        }
     }
 
     /// One leadership, from the list to the end of everything that served it.
@@ -145,10 +176,16 @@ impl Leading {
         };
         let (jobs, term) = (documents.jobs.len(), leadership.term);
         let (inputs, queue) = mpsc::channel(QUEUED_INPUTS);
-        self.handle.lead(inputs);
+        self.handle.lead(inputs, leadership.validity.clone());
         let mut work = self.begin(leadership, queue, documents);
-        let yielded = work.yielded.clone();
-        let may_yield = self.seat.is_shared && yielded_at.is_none_or(|at| at.elapsed() >= YIELD_AGAIN);
+        let (yielded, yielded_before) = (work.yielded.clone(), *yielded_at);
+        let yields = async {
+            yielded.cancelled().await;
+            let may_yield = self.seat.is_shared && yielded_before.is_none_or(|at| at.elapsed() >= YIELD_AGAIN);
+            if !may_yield {
+                std::future::pending::<()>().await;
+            }
+        };
         self.sessions.serve(leadership.validity.clone());
         self.seat.election.lead();
         tracing::info!(term, jobs, took_ms = begun.elapsed().as_millis(), "leading");
@@ -156,7 +193,7 @@ impl Leading {
         let over = tokio::select! {
             ended = work.deciding() => self.failed(ended, leadership),
             () = leadership.lost.cancelled() => Ok(Over::Lost),
-            () = yielded.cancelled(), if may_yield => {
+            () = yields => {
                 tracing::error!(term, "gives leadership back, so that another coordinator may try");
                 *yielded_at = Some(Instant::now());
                 self.seat.election.fenced();
@@ -179,7 +216,8 @@ impl Leading {
                 Err(error) => error,
             };
             failures += 1;
-            let certain = matches!(error, StoreError::Fenced { .. } | StoreError::Conflict(_));
+            let certain =
+                matches!(error, StoreError::Fenced { .. } | StoreError::Conflict(_) | StoreError::Unreadable(_));
             if certain || !self.seat.is_shared || begun.elapsed() >= LOAD_WITHIN {
                 self.seat.election.fenced();
                 return Err(error);
@@ -216,6 +254,7 @@ impl Leading {
             metrics: self.metrics.clone(),
             backoff: Backoff::default(),
             recovery: Recovery::default(),
+            validity: leadership.validity.clone(),
         };
         let measuring =
             over.clone().run_until_cancelled_owned(measure(Arc::clone(&self.seat.store), self.handle.clone()));

@@ -87,6 +87,7 @@ async fn stage(is_shared: bool, loads: &[StoreError], commits: &[StoreError]) ->
         client: client.unwrap(),
         words: Words { provider: settings().provider },
         metrics: Metrics::new(),
+        retiring: CancellationToken::new(),
     };
     let task = tokio::spawn(leading.run(stop.clone()));
     arbiter.elect(Some("a"));
@@ -177,5 +178,19 @@ async fn a_leader_that_hears_nobody_any_more_lets_another_one_try() {
     }
     // For a while it does not campaign itself.
     stage.is(|standing| !standing.leads()).await;
+    assert_eq!(stage.stop().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_read_a_document_leaves_leadership_to_others_at_once() {
+    let unreadable = StoreError::Unreadable("a newer version wrote it".to_owned());
+    let mut stage = stage(true, &[unreadable], &[]).await;
+    let begun = Instant::now();
+    // It gave the first term back, and is the only one that could have the second.
+    stage.is(|standing| standing.role == Role::Follower && standing.term == Some(2)).await;
+    assert!(begun.elapsed() < LOAD_WITHIN / 2, "{:?}", begun.elapsed());
+    // It does not campaign, although nobody else leads.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stage.standing.borrow().role, Role::Follower);
     assert_eq!(stage.stop().await, Ok(()));
 }

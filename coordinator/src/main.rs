@@ -9,6 +9,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
+/// The exit code for what another start would meet again, as for a wrong configuration; supervisors leave the process down.
+const TO_MEND: u8 = 2;
+
 fn main() -> ExitCode {
     tls::install_provider();
     let loaded = match from_process::<Config>(&PROGRAM) {
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
         };
         loaded.log_warnings();
         let code = match run(config).await {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => {
                 tracing::error!("{error}");
                 ExitCode::FAILURE
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     })
 }
 
-async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(config: &Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone())?;
     let edges = Tasks::new(stop);
@@ -64,9 +67,12 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         () = edges.stopped() => {}
         () = inner.stopped() => {}
     }
-    server::drain(&edges, &inner).await?;
+    if let Err(error) = server::drain(&edges, &inner).await {
+        tracing::error!("{error}");
+        return Ok(if running.needs_an_operator() { ExitCode::from(TO_MEND) } else { ExitCode::FAILURE });
+    }
     tracing::info!("stopped");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// For what goes wrong before there is a log.

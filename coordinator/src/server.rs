@@ -30,6 +30,7 @@ use muster_ucloud::v2021::words::Words;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,9 +108,16 @@ pub struct Running {
     pub standing: watch::Receiver<Standing>,
     /// Its edges' way to the driver, for tests that look inside.
     pub handle: Handle,
+    unfit: Arc<AtomicBool>,
 }
 
 impl Running {
+    /// Whether it ended for a reason that another start will meet again until an operator has mended something.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        self.unfit.load(Ordering::Acquire)
+    }
+
     /// Waits until this coordinator leads; its term.
     pub async fn leads(&self) -> Option<Term> {
         let mut standing = self.standing.clone();
@@ -160,8 +168,9 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
         StoreKind::Etcd => {
             let (etcd, cluster) = (config.store.etcd.clone(), ClusterName::new(config.cluster.name.as_str())?);
             let (identity, stop) = (parts.identity.clone(), inner.stop_token().clone());
+            let listens = parts.listeners.addresses.http;
             let seating = async move {
-                let EtcdParts { store, election } = etcd::connect(&etcd, &cluster, identity, stop).await?;
+                let EtcdParts { store, election } = etcd::connect(&etcd, &cluster, identity, listens, stop).await?;
                 Ok(Seat { store: Arc::new(store), election: Arc::new(election), is_shared: true })
             };
             parts.run(edges, inner, seating.boxed(), async { Ok(()) }.boxed())
@@ -228,18 +237,26 @@ impl Parts {
         let (handle_inside, sessions_inside, words, inside) =
             (handle.clone(), sessions.clone(), self.words.clone(), metrics.clone());
         let (settings, client) = (self.settings, self.client);
+        let (retiring, kept) = (edges.stop_token().clone(), self.listeners.kept);
+        let unfit = Arc::new(AtomicBool::new(false));
+        let found_unfit = Arc::clone(&unfit);
         inner.spawn(TaskKind::essential("leadership"), async move {
             // Until the store is reached there is nothing to give back.
             let Some(seat) = stop.run_until_cancelled(seating).await else { return Ok(()) };
-            let seat = seat?;
+            let seat = seat.inspect_err(|error| {
+                let needs_an_operator = matches!(error, LeadingFailed::Etcd(error) if error.needs_an_operator());
+                found_unfit.store(needs_an_operator, Ordering::Release);
+            })?;
             let said = seat.election.standing();
             let (handle, sessions, metrics) = (handle_inside, sessions_inside, inside);
             let seen = metrics.clone();
-            let leading = Leading { seat, settings, handle, changes, sessions, client, words, metrics };
+            let leading = Leading { seat, settings, handle, changes, sessions, client, words, metrics, retiring };
             let led = tokio::select! {
                 led = leading.run(stop) => led,
                 never = async { up.follow(said, &seen).await; std::future::pending().await } => never,
             };
+            // Nobody may take this process for gone before it has given leadership back.
+            drop(kept);
             let closed = close.await;
             Ok::<_, LeadingFailed>(led.and(closed)?)
         });
@@ -282,7 +299,7 @@ impl Parts {
         app.forward = forward(Door::Operator);
         let serving = http::serve(self.listeners.operator, operator::router(app), Limits::default(), stop.clone());
         edges.spawn(TaskKind::essential("operator listener"), serving);
-        Ok(Running { addresses, standing, handle })
+        Ok(Running { addresses, standing, handle, unfit })
     }
 }
 
@@ -336,6 +353,9 @@ async fn reload_keys(files: Vec<PathBuf>, auth: Arc<Authenticator>, stop: Cancel
 
 struct Listeners {
     http: TcpListener,
+    /// The same socket once more: as long as it is held, connections wait instead of being refused. Others take a refusal for
+    /// the proof that this process is gone, and would end its lease while it still makes durable what it has decided.
+    kept: std::net::TcpListener,
     operator: TcpListener,
     fleet: TcpListener,
     addresses: Addresses,
@@ -346,8 +366,12 @@ impl Listeners {
         let http = bind("http.listen", config.http.listen).await?;
         let operator = bind("operator.listen", config.operator.listen).await?;
         let fleet = bind("fleet.listen", config.fleet.listen).await?;
+        let failed = |source| StartError::Listen { key: "http.listen", address: config.http.listen, source };
+        let listener = http.0.into_std().map_err(failed)?;
+        let kept = listener.try_clone().map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let addresses = Addresses { http: http.1, operator: operator.1, fleet: fleet.1 };
-        Ok(Self { http: http.0, operator: operator.0, fleet: fleet.0, addresses })
+        Ok(Self { http: listener, kept, operator: operator.0, fleet: fleet.0, addresses })
     }
 }
 

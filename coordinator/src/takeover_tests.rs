@@ -148,7 +148,8 @@ async fn a_request_is_passed_on_once_at_most() {
         reqwest::Client::new().post(url).header("muster-forwarded", "a").body(items(&[json!({"id": "1"})]).to_string());
     let answer = b.send(looped).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+    // It waited for this one to lead, which the other may have known first.
+    assert!(answer.took < IN_TIME, "{:?}", answer.took);
     drop(arbiter);
     stop(&a, &b).await;
 }
@@ -307,5 +308,33 @@ async fn workers_are_with_the_next_leader_at_once_and_a_planned_hand_over_is_qui
     assert!(term > Some(1));
     assert!(stopped < Duration::from_secs(1) && led < Duration::from_secs(1), "{stopped:?} {led:?}");
     assert_eq!(b.create("1").await.status, StatusCode::OK);
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_is_not_taken_for_gone_before_it_has_resigned_and_does_not_campaign() {
+    let (arbiter, a, b) = pair().await;
+    let held = arbiter.gate.clone().acquire_owned().await.unwrap();
+    let dial = || tokio::net::TcpStream::connect(a.running.addresses.http);
+    let stopping = async {
+        while !arbiter.has("1") {
+            tokio::task::yield_now().await;
+        }
+        a.edges.stop_token().cancel();
+        // The listener itself is closed by now.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(dial().await.is_ok());
+        drop(held);
+    };
+    let (answer, ()) = tokio::join!(a.create("1"), stopping);
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    arbiter.elect(Some("b"));
+    b.running.leads().await.unwrap();
+    arbiter.elect(Some("a"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!a.running.standing.borrow().leads());
+    assert!(dial().await.is_ok());
+    a.stop().await;
+    assert!(dial().await.is_err());
     b.stop().await;
 }

@@ -10,13 +10,16 @@ use super::backoff::{Backoff, Recovery};
 use super::client::{CallError, CoreClient};
 use super::outbox::{Bill, Lane, Outbox, Tell};
 use crate::crash::{When, crash_point};
+use crate::election::Validity;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
 use muster_domain::event::{ChargeAnswer, Delivery, Event};
 use muster_domain::id::JobId;
+use muster_runtime::clock::now;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +31,11 @@ const CALLS: usize = 4;
 const WHOLE_TRIES: u32 = 4;
 /// Repetitions of a single item before it goes to the end of its lane and lets others have its call.
 const SINGLE_TRIES: u32 = 6;
+
+/// Repetitions of what nobody waits for: Core asks again, and it may not be true any more by then.
+const STRANGER_TRIES: u32 = 1;
+/// Between two looks whether a leadership in doubt was renewed.
+const VALID_AGAIN: Duration = Duration::from_millis(100);
 
 /// Everything a delivery works with.
 #[derive(Clone, Debug)]
@@ -42,6 +50,8 @@ pub struct Courier {
     pub backoff: Backoff,
     /// Wakes who pauses when Core is back.
     pub recovery: Recovery,
+    /// Until when anything may be sent.
+    pub validity: Validity,
 }
 
 /// Delivers until `stop`. What is then under way is given up: the documents know that it is owed.
@@ -82,6 +92,10 @@ trait Owed: Clone + Send + Sync + Sized + 'static {
     type Answer: Send;
 
     fn job(&self) -> &JobId;
+    /// Whether it says that the job is not known here.
+    fn disowns(&self) -> bool {
+        false
+    }
     fn span(&self) -> Span;
     /// One call about all of them.
     fn send(client: &CoreClient, items: &[Self]) -> impl Future<Output = Result<Self::Answer, CallError>> + Send;
@@ -104,6 +118,8 @@ enum Fault {
 impl Courier {
     /// Delivers a batch, or puts back into the lane what cannot be delivered now.
     async fn deliver<T: Owed>(&self, items: Vec<T>, lane: &Lane<T>) {
+        let (strangers, items): (Vec<T>, Vec<T>) = items.into_iter().partition(T::disowns);
+        self.disown(strangers).await;
         let mut groups = vec![items];
         while let Some(mut group) = groups.pop() {
             let Some(span) = group.first().map(T::span) else { continue };
@@ -138,12 +154,53 @@ impl Courier {
         }
     }
 
+    /// Disowns what is still not known here, once.
+    async fn disown<T: Owed>(&self, strangers: Vec<T>) {
+        let mut groups = vec![strangers];
+        while let Some(mut group) = groups.pop() {
+            if group.is_empty() {
+                continue;
+            }
+            let jobs: Vec<JobId> = group.iter().map(|item| item.job().clone()).collect();
+            let asking = self.handle.query(move |cluster, _| {
+                jobs.into_iter().filter(|job| cluster.location(job).is_some()).collect::<BTreeSet<JobId>>()
+            });
+            self.until_valid().await;
+            let Ok(known) = asking.await else { return };
+            group.retain(|item| !known.contains(item.job()));
+            let Some(span) = group.first().map(T::span) else { continue };
+            let sent = self.persist(T::KIND, STRANGER_TRIES, || T::send(&self.client, &group).instrument(span.clone()));
+            match sent.await {
+                Sent::Refused(_) if group.len() > 1 => {
+                    let second = group.split_off(group.len() / 2);
+                    groups.extend([second, group]);
+                }
+                sent => {
+                    let outcome = if matches!(sent, Sent::Taken(_)) { "taken" } else { "dropped" };
+                    for item in &group {
+                        item.span().record("outcome", outcome);
+                        self.metrics.sent(T::KIND, outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits while leadership is in doubt: either it is renewed, or it ends, and all of this with it. No event tells, since
+    /// it is the clock that decides.
+    async fn until_valid(&self) {
+        while !self.validity.holds(now().moment) {
+            tokio::time::sleep(VALID_AGAIN).await;
+        }
+    }
+
     /// Makes a call until Core takes it or refuses it, so many times at most.
     async fn persist<A, F>(&self, kind: &'static str, tries: u32, call: impl Fn() -> F) -> Sent<A>
     where
         F: Future<Output = Result<A, CallError>>,
     {
         for attempt in 1..=tries {
+            self.until_valid().await;
             match call().await {
                 Ok(answer) => {
                     let failures = self.recovery.noticed();
@@ -223,6 +280,10 @@ impl Owed for Tell {
 
     fn job(&self) -> &JobId {
         &self.job
+    }
+
+    fn disowns(&self) -> bool {
+        self.number.is_none()
     }
 
     fn span(&self) -> Span {

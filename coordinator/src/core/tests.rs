@@ -4,12 +4,17 @@ use super::delivery::{Courier, run};
 use super::fake::FakeCore;
 use super::outbox::Outbox;
 use super::token::RefreshToken;
+use crate::election::Validity;
 use crate::handle::{Handle, Input};
 use crate::metrics::Metrics;
+use crate::testing::{job, noon, settings};
 use muster_domain::accounting::Charge;
+use muster_domain::cluster::Cluster;
+use muster_domain::effect::Documents;
 use muster_domain::event::{ChargeAnswer, Delivery, Event};
 use muster_domain::id::{JobId, ProviderId};
 use muster_domain::outbox::Notice;
+use muster_domain::time::Moment;
 use muster_runtime::secret::Secret;
 use muster_ucloud::v2021::job::JobState;
 use muster_ucloud::v2021::words::Words;
@@ -40,6 +45,8 @@ struct Stage {
     heard: mpsc::Receiver<Input>,
     stop: CancellationToken,
     courier: Courier,
+    /// Knows job 1000.
+    cluster: Cluster,
 }
 
 impl Stage {
@@ -53,9 +60,12 @@ impl Stage {
             metrics: Metrics::new(),
             backoff: Backoff { first: Duration::from_millis(5), most: Duration::from_millis(20) },
             recovery: Recovery::default(),
+            validity: Validity::unbounded(),
         };
         let outbox = Outbox::new(Words { provider: ProviderId::new("example").unwrap() });
-        Self { core, outbox, heard, stop: CancellationToken::new(), courier }
+        let documents = Documents { jobs: vec![job("1000")], nodes: Vec::new() };
+        let (cluster, _) = Cluster::restore(settings(), 1, noon(), documents);
+        Self { core, outbox, heard, stop: CancellationToken::new(), courier, cluster }
     }
 
     /// Delivers what waits already and what comes.
@@ -72,9 +82,12 @@ impl Stage {
     }
 
     async fn hear(&mut self) -> Event {
-        match tokio::time::timeout(Duration::from_secs(10), self.heard.recv()).await.unwrap().unwrap() {
-            Input::Event(event) => event,
-            Input::Call { .. } | Input::Query(_) => panic!("not an event"),
+        loop {
+            match tokio::time::timeout(Duration::from_secs(10), self.heard.recv()).await.unwrap().unwrap() {
+                Input::Event(event) => return event,
+                Input::Query(question) => question(&self.cluster, noon()),
+                Input::Call { .. } => panic!("not an event"),
+            }
         }
     }
 
@@ -282,4 +295,51 @@ async fn what_core_stumbles_over_holds_up_nothing_else() {
     stage.core.script(|script| script.stumbles.clear());
     let late = stage.hear_charged(8).await;
     assert_eq!(late[0], ("20".to_owned(), ChargeAnswer::Booked));
+}
+
+#[tokio::test]
+async fn a_job_is_disowned_once_and_not_when_it_is_known_by_then() {
+    let mut stage = Stage::new().await;
+    stage.core.script(|script| script.next.push_back(503));
+    stage.outbox.disown(id("17"));
+    stage.outbox.disown(id("1000"));
+    stage.deliver();
+    // The first call fails, and is not made again; another one asks anew.
+    let asks_again = async {
+        while stage.core.calls("update").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stage.outbox.disown(id("18"));
+        stage.outbox.tell(id("1"), 0, Notice::Running { nodes: vec!["n1".to_owned()] }, None);
+    };
+    let answers = async {
+        loop {
+            match stage.heard.recv().await.unwrap() {
+                Input::Query(question) => question(&stage.cluster, noon()),
+                Input::Event(Event::Told { .. }) => break,
+                _ => panic!("neither"),
+            }
+        }
+    };
+    tokio::join!(asks_again, answers);
+    let taken = stage.core.script(|script| script.taken.clone());
+    let ids: Vec<&str> = taken.iter().filter_map(|item| item["id"].as_str()).collect();
+    assert!(ids.contains(&"18") && ids.contains(&"1"), "{ids:?}");
+    assert!(!ids.contains(&"17") && !ids.contains(&"1000"), "{ids:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_core_while_leadership_is_in_doubt() {
+    let mut stage = Stage::new().await;
+    stage.courier.validity.set(Moment(0));
+    stage.tell("1", 0);
+    stage.charge("1", 3);
+    stage.deliver();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(stage.core.calls("update").is_empty() && stage.core.calls("chargeCredits").is_empty());
+    // A late keepalive renews it.
+    stage.courier.validity.set(Moment(u64::MAX));
+    for _ in 0..2 {
+        stage.hear().await;
+    }
 }

@@ -6,6 +6,7 @@ use super::thread::{self, Setting};
 use crate::election::{Election, Leadership, Standing};
 use crate::store::StoreError;
 use futures_util::future::BoxFuture;
+use muster_domain::id::Term;
 use muster_domain::time::Moment;
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ pub(super) enum Command {
     Campaign(oneshot::Sender<Result<Leadership, StoreError>>),
     /// Everything is listed.
     Lead,
-    /// The store refused a write.
-    Fenced,
+    /// The store refused a write of this term.
+    Fenced(Term),
     /// Nothing of the leadership can be sent any more; answer when its lease is given back.
     Ended(oneshot::Sender<()>),
     /// The process stops; answer when everything is given back.
@@ -53,13 +54,13 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    pub(super) fn fenced(&self) {
-        if let Some(leadership) = self.leading.get() {
-            leadership.validity.set(Moment(0));
-            leadership.lost.cancel();
-        }
+    /// Ends the leadership of this term, and no other.
+    pub(super) fn fenced(&self, term: Term) {
+        let Some(leadership) = self.leading.get().filter(|held| held.term == term) else { return };
+        leadership.validity.set(Moment(0));
+        leadership.lost.cancel();
         // A thread that is gone has ended the leadership too.
-        let _ = self.commands.send(Command::Fenced);
+        let _ = self.commands.send(Command::Fenced(term));
     }
 }
 
@@ -100,7 +101,9 @@ impl Election for EtcdElection {
     }
 
     fn fenced(&self) {
-        self.fence().fenced();
+        if let Some(leadership) = self.leading.get() {
+            self.fence().fenced(leadership.term);
+        }
     }
 
     fn ended(&self) -> BoxFuture<'_, ()> {

@@ -27,7 +27,10 @@ pub(super) enum CallError {
     #[error("{0}")]
     Unknown(String),
     /// etcd has no space, and is known to say so also about what it has just carried out (reliability F10).
-    #[error("etcd is full (NOSPACE)")]
+    #[error(
+        "etcd is full (NOSPACE), and takes nothing new until there is room: `etcdctl compact REVISION`, `etcdctl defrag \
+         --cluster`, then `etcdctl alarm disarm`; a larger --quota-backend-bytes keeps it from coming back"
+    )]
     NoSpace,
     /// The token of the user is no longer good. Nothing was carried out.
     #[error("etcd wants the user to log in again: {0}")]

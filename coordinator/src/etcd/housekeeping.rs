@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How far behind a follower's cache may be.
 const WARM_EVERY: Duration = Duration::from_secs(2);
@@ -23,8 +24,18 @@ const COMPACT_EVERY_MIN: std::ops::Range<u64> = 55..65;
 /// Shares of the budget at which an operator is told, in percent.
 const TOLD_AT_PERCENT: [u64; 2] = [60, 80];
 
-/// Runs until it is aborted.
-pub(super) async fn run(store: Arc<Inner>) {
+/// Runs until it is aborted, and again after a failure of our own making.
+pub(super) async fn run_for_ever(store: Arc<Inner>) {
+    loop {
+        let running = AbortOnDropHandle::new(tokio::spawn(run(Arc::clone(&store))));
+        if let Err(error) = running.await {
+            tracing::error!(%error, "the housekeeping of the store failed, and begins anew; please report this");
+        }
+        tokio::time::sleep(WARM_EVERY).await;
+    }
+}
+
+async fn run(store: Arc<Inner>) {
     let mut measured: Option<Instant> = None;
     let mut listed: Option<Instant> = None;
     let mut compaction: Option<(Instant, i64)> = None;
@@ -100,7 +111,7 @@ impl Inner {
                 "somebody who does not lead changed a document; nothing but coordinators may write below this prefix. \
                  Leadership is given up, so that everything is read again"
             );
-            self.fence.fenced();
+            self.fence.fenced(term);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::election::Identity;
 use etcd_client::KeyValue;
 use muster_domain::leadership::{Incarnation, LeaderKey, LeaseId};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// A coordinator's process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub(super) struct Entry {
     /// See [`super::machine::name`].
     pub(super) machine: String,
     pub(super) identity: Identity,
+    /// Where it listens for what reaches `identity.http`, on its own machine.
+    pub(super) listens: SocketAddr,
 }
 
 /// The content of the leader key.
@@ -27,7 +30,7 @@ pub(super) struct LeaderValue {
 }
 
 /// The leader key as it was read. `None` for the value: it is not one that we write.
-pub(super) type Seen = (LeaderKey, Option<LeaderValue>);
+pub(super) type Seen = (LeaderKey, Option<Box<LeaderValue>>);
 
 /// Reads the leader key from an answer or an event.
 pub(super) fn read(pair: &KeyValue) -> Seen {
@@ -48,7 +51,8 @@ mod tests {
             fleet: "http://127.0.0.1:8472".to_owned(),
             version: "0.1.0".to_owned(),
         };
-        let entry = Entry { instance: "i".to_owned(), machine: "m".to_owned(), identity };
+        let listens = "0.0.0.0:8470".parse().unwrap();
+        let entry = Entry { instance: "i".to_owned(), machine: "m".to_owned(), identity, listens };
         let value = LeaderValue { entry, lease: 7, incarnation: 1 };
         let text = serde_json::to_string(&value).unwrap();
         assert!(text.starts_with(r#"{"instance":"i","machine":"m","identity":{"name":"a","#), "{text}");

@@ -35,6 +35,7 @@ use muster_domain::id::ClusterName;
 use muster_domain::leadership::Incarnation;
 use patience::{Patience, Trouble};
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -126,6 +127,14 @@ pub enum EtcdError {
     Thread(std::io::Error),
 }
 
+impl EtcdError {
+    /// Whether another start will not help before an operator has mended something.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        !matches!(self, Self::Stopped | Self::Thread(_))
+    }
+}
+
 fn file_error(key: &'static str, why: &dyn Display) -> EtcdError {
     EtcdError::File { key, why: why.to_string() }
 }
@@ -142,7 +151,8 @@ pub struct EtcdParts {
 /// Connects, checks that this etcd may and can be used, takes this coordinator's name, and starts the election.
 ///
 /// Waits for as long as etcd cannot be reached, and says so every 10 s: that mends itself, and a process that gave up
-/// would only be started again. `stop` ends this waiting and nothing else. `identity.http` must be listened on already.
+/// would only be started again. `stop` ends this waiting and nothing else. `listens`, which is where `identity.http` leads,
+/// must be listened on already.
 ///
 /// # Errors
 /// What only an operator can mend, in words that say how; or `stop` was cancelled.
@@ -150,6 +160,7 @@ pub async fn connect(
     config: &EtcdConfig,
     cluster: &ClusterName,
     identity: Identity,
+    listens: SocketAddr,
     stop: CancellationToken,
 ) -> Result<EtcdParts, EtcdError> {
     let access = Access::read(config)?;
@@ -165,7 +176,7 @@ pub async fn connect(
     patience.until(|| check_versions(&etcd, &keys)).await?;
     let made_by = &identity.version;
     let meta = patience.until(|| meta::establish(&etcd, &keys, cluster, config.incarnation, made_by)).await?;
-    let me = leader::Entry { instance: Uuid::new_v4().to_string(), machine: machine::name(), identity };
+    let me = leader::Entry { instance: Uuid::new_v4().to_string(), machine: machine::name(), identity, listens };
     let ttl_s = config.lease_ttl_ms.div_ceil(1000).cast_signed();
     let name_lease = registration::take(&etcd, &keys, &me, ttl_s, &mut patience).await?;
     tracing::info!(
@@ -206,7 +217,10 @@ async fn check_versions(etcd: &Etcd, keys: &Keys) -> Result<(), Trouble> {
         let version = match status {
             Ok(status) => status.version().to_owned(),
             Err(error) => {
-                last = error;
+                // A refusal tells more than a member that is away.
+                if !matches!(last, CallError::Refused(..)) {
+                    last = error;
+                }
                 continue;
             }
         };
@@ -243,6 +257,7 @@ impl From<(CallError, &str)> for Trouble {
             }
             CallError::Refused(Refusal::Tls, why) => Self::ToMend(EtcdError::Tls(why)),
             CallError::Refused(Refusal::Request, why) => Self::ToMend(EtcdError::Request(why)),
+            CallError::NoSpace => Self::Full,
             other => Self::Passing(other.to_string()),
         }
     }

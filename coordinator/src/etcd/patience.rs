@@ -1,6 +1,7 @@
 //! Waiting for etcd when a coordinator starts.
 
 use super::EtcdError;
+use super::failure::CallError;
 use crate::core::backoff::Backoff;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,6 +16,8 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), most: Dura
 pub(super) enum Trouble {
     /// It may pass; try again.
     Passing(String),
+    /// etcd has no space. It may pass when an operator makes some.
+    Full,
     /// Somebody must mend something.
     ToMend(EtcdError),
 }
@@ -50,25 +53,31 @@ impl Patience {
             let why = match stop.run_until_cancelled(step()).await.ok_or(EtcdError::Stopped)? {
                 Ok(value) => return Ok(value),
                 Err(Trouble::ToMend(error)) => return Err(error),
-                Err(Trouble::Passing(why)) => why,
+                Err(Trouble::Passing(why)) => Some(why),
+                Err(Trouble::Full) => None,
             };
             failures += 1;
-            self.say(&why);
+            self.say(why.as_deref());
             self.pause(BACKOFF.after(failures)).await?;
         }
     }
 
-    /// The first time soon, then every 10 s.
-    fn say(&mut self, why: &str) {
-        if self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-            self.said_at = Some(Instant::now());
-            tracing::warn!(
-                endpoints = self.endpoints,
+    /// The first time soon, then every 10 s. Without a `why` it has no space.
+    fn say(&mut self, why: Option<&str>) {
+        if self.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        self.said_at = Some(Instant::now());
+        let endpoints = &self.endpoints;
+        match why {
+            Some(why) => tracing::warn!(
+                endpoints,
                 why,
                 "waiting for etcd; check that it runs, that this machine reaches store.etcd.endpoints, and whether they \
                  serve TLS (https) or not (http).{}",
                 self.hint
-            );
+            ),
+            None => tracing::error!(endpoints, "waiting for room in etcd: {}", CallError::NoSpace),
         }
     }
 }
@@ -87,7 +96,8 @@ mod tests {
         let (stop, tries) = (CancellationToken::new(), AtomicU32::new(0));
         let step = || async {
             match tries.fetch_add(1, Ordering::Relaxed) {
-                0..5 => Err(Trouble::Passing("connection refused".to_owned())),
+                0 => Err(Trouble::Full),
+                1..5 => Err(Trouble::Passing("connection refused".to_owned())),
                 5 => Ok(7),
                 _ => Err(Trouble::ToMend(EtcdError::Credentials("no".to_owned()))),
             }

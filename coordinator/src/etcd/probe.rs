@@ -3,12 +3,15 @@
 //! A successor may end a leader's lease early only if nobody runs where the leader said it listens, since a lease that is
 //! ended early breaks the leader's own arithmetic of validity. So only a refused connection counts, twice, and only for
 //! an address that means the same machine here as there. Silence, and a network that says "unreachable", prove nothing.
+//!
+//! Firewalls and mistaken advertised addresses refuse too. On one machine the bound address is asked as well, which nothing
+//! stands in front of; between machines a proof may be wrong, and [`super::thread`] believes none about the same process again.
 
 use super::leader::Entry;
 use super::machine;
 use muster_domain::commit::Revision;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, lookup_host};
@@ -38,9 +41,10 @@ enum Dialed {
     Unclear,
 }
 
-/// Whether a process is gone whose entry was just read.
+/// Whether a process of this machine is gone whose entry was just read. Nothing is concluded about another machine's: what
+/// is taken from a process that lives cannot be given back to it.
 pub(super) async fn is_gone(entry: &Entry, me: &Entry) -> bool {
-    is_predecessor(entry, me) || refuses(entry, me).await
+    machine::same(&entry.machine, &me.machine) && (is_predecessor(entry, me) || refuses(entry, me).await)
 }
 
 /// Holds a connection to the leader that is to be watched, and reports the revision of one that is gone, again and again
@@ -110,7 +114,7 @@ async fn refuses(entry: &Entry, me: &Entry) -> bool {
 fn is_predecessor(entry: &Entry, me: &Entry) -> bool {
     entry.instance != me.instance
         && machine::same(&entry.machine, &me.machine)
-        && entry.identity.http == me.identity.http
+        && entry.listens == me.listens
         && entry.identity.name == me.identity.name
 }
 
@@ -124,7 +128,7 @@ async fn dial(entry: &Entry, me: &Entry) -> Dialed {
     let Ok(Ok(addresses)) = timeout(DIAL_WITHIN, lookup_host(&entry.identity.http)).await else {
         return Dialed::Unclear;
     };
-    let addresses: Vec<SocketAddr> = addresses.collect();
+    let mut addresses: Vec<SocketAddr> = addresses.collect();
     let here = machine::same(&entry.machine, &me.machine);
     let mean_the_same = addresses.iter().all(|address| {
         let ip = address.ip();
@@ -132,6 +136,9 @@ async fn dial(entry: &Entry, me: &Entry) -> Dialed {
     });
     if addresses.is_empty() || !mean_the_same {
         return Dialed::Unclear;
+    }
+    if here {
+        addresses.push(reachable(entry.listens));
     }
     for address in addresses {
         match timeout(DIAL_WITHIN, TcpStream::connect(address)).await {
@@ -141,6 +148,16 @@ async fn dial(entry: &Entry, me: &Entry) -> Dialed {
         }
     }
     Dialed::Refused
+}
+
+/// A bound address as this machine itself reaches it.
+fn reachable(mut bound: SocketAddr) -> SocketAddr {
+    match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => bound.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => bound.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    bound
 }
 
 fn is_refusal(error: &io::Error) -> bool {
@@ -157,7 +174,26 @@ mod tests {
         let text = String::new;
         let identity =
             Identity { name: "a".to_owned(), http: http.to_owned(), operator: text(), fleet: text(), version: text() };
-        Entry { instance: instance.to_owned(), machine: machine.to_owned(), identity }
+        let listens = http.parse().unwrap_or_else(|_| "127.0.0.1:9".parse().unwrap());
+        Entry { instance: instance.to_owned(), machine: machine.to_owned(), identity, listens }
+    }
+
+    #[tokio::test]
+    async fn on_one_machine_an_advertised_address_that_refuses_proves_nothing_while_the_bound_one_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (me, mut other) = (entry("1", "m", "127.0.0.1:2"), entry("2", "m", "127.0.0.1:1"));
+        other.listens = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+        assert!(!is_gone(&other, &me).await);
+        // Two processes behind one advertised address are not each other's predecessors.
+        let mut twin = entry("1", "m", "127.0.0.1:1");
+        twin.listens = me.listens;
+        assert!(!is_gone(&other, &twin).await);
+        drop(listener);
+        assert!(is_gone(&other, &me).await);
+        // Of another machine nothing is concluded at all.
+        other.machine = "another".to_owned();
+        assert!(!is_gone(&other, &me).await);
     }
 
     #[tokio::test]

@@ -112,6 +112,10 @@ impl Cache {
             // A member that lags, or a store that was restored: nothing known so far counts.
             *self = Self::default();
         }
+        if self.revision == 0 {
+            // What a listing that broke off half-way left: some of it may have vanished since.
+            self.rows.clear();
+        }
         let options = GetOptions::new().with_limit(PAGE).with_revision(revision);
         let options = if self.revision > 0 { options.with_min_mod_revision(self.revision + 1) } else { options };
         let rows = &mut self.rows;

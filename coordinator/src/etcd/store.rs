@@ -60,6 +60,7 @@ pub(super) struct Inner {
     pub(super) fence: Fence,
     /// What a follower keeps warm; empty while this coordinator leads.
     pub(super) cache: Mutex<Cache>,
+    /// `None` also when it is not known what became of a commit, since the ledger may be behind what is written.
     pub(super) held: Mutex<Option<Held>>,
     pub(super) space: watch::Sender<Option<Space>>,
     pub(super) budget_bytes: u64,
@@ -88,7 +89,7 @@ impl EtcdStore {
             budget_bytes,
             said_full: AtomicBool::new(false),
         });
-        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&inner))).abort_handle();
+        let housekeeping = tokio::spawn(housekeeping::run_for_ever(Arc::clone(&inner))).abort_handle();
         Self(Arc::new(Owned { inner, housekeeping }))
     }
 
@@ -141,7 +142,7 @@ impl Inner {
                     documents.nodes.push(*node);
                 }
                 Content::Bulk(id) => drop(accepted.insert(id)),
-                Content::Bad(why) => return Err(StoreError::Failed(why)),
+                Content::Bad(why) => return Err(StoreError::Unreadable(why)),
                 Content::Other => {}
             }
         }
@@ -188,10 +189,20 @@ impl Inner {
     }
 
     async fn commit(&self, term: Term, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut held = self.held.lock().await;
-        let Some(held) = held.as_mut().filter(|held| held.term == term) else {
+        let mut slot = self.held.lock().await;
+        // Out of its place while it may be behind what is written: a commit that is dropped half-way leaves nothing there.
+        let Some(mut held) = slot.take_if(|held| held.term == term) else {
             return Err(StoreError::Failed(format!("nothing was listed in term {term}")));
         };
+        let committed = self.commit_under(&mut held, writes).await;
+        if !matches!(committed, Err(StoreError::Unknown(_))) {
+            *slot = Some(held);
+        }
+        committed
+    }
+
+    async fn commit_under(&self, held: &mut Held, writes: Vec<Write>) -> Result<(), StoreError> {
+        let term = held.term;
         let plan = plan(&held.ledger, writes)?;
         let mut written = false;
         let in_part = |error, written| match error {
@@ -294,15 +305,17 @@ impl Inner {
     }
 
     fn say(&self, error: &CallError, failures: u32) {
-        if *error == CallError::NoSpace {
-            if !self.said_full.swap(true, Ordering::Relaxed) {
-                tracing::error!(
-                    "etcd is full, and takes nothing new until there is room: `etcdctl compact REVISION`, `etcdctl defrag \
-                     --cluster`, then `etcdctl alarm disarm`; a larger --quota-backend-bytes keeps it from coming back"
-                );
-            }
-        } else if failures == 1 || failures.is_multiple_of(10) {
-            tracing::warn!(%error, failures, "a write to etcd got no answer; sending it again");
+        let is_told = failures == 1 || failures.is_multiple_of(10);
+        match error {
+            CallError::NoSpace if self.said_full.swap(true, Ordering::Relaxed) => {}
+            CallError::NoSpace => tracing::error!("{error}"),
+            CallError::Refused(..) if is_told => tracing::error!(
+                %error, failures,
+                "etcd refuses a write of this leader until somebody mends it: look at the user, its role and the certificates \
+                 of store.etcd; sending it again"
+            ),
+            _ if is_told => tracing::warn!(%error, failures, "a write to etcd got no answer; sending it again"),
+            _ => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The thread that runs the rules of [`muster_domain::leadership`]: answers and time go in, effects come out and are
 //! performed as tasks of this thread's own runtime, over connections of its own.
 
+mod proofs;
 mod requests;
 mod role;
 
@@ -22,6 +23,7 @@ use role::Part;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// The longest sleep: a suspended machine is noticed after at most this time, since sleeps do not count while suspended.
@@ -44,6 +46,19 @@ pub(super) struct Setting {
     pub(super) leading: Arc<Leading>,
 }
 
+/// Ends the leadership with the thread that keeps it, whatever ends the thread.
+struct LostAtEnd(Arc<Leading>);
+
+impl Drop for LostAtEnd {
+    fn drop(&mut self) {
+        if let Some(leadership) = self.0.get() {
+            leadership.validity.set(Moment(0));
+            leadership.lost.cancel();
+        }
+        self.0.set(None);
+    }
+}
+
 /// Starts the thread; it ends when `gone` is cancelled.
 pub(super) fn start(
     setting: Setting,
@@ -53,7 +68,9 @@ pub(super) fn start(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let dispatch = tracing::dispatcher::get_default(Clone::clone);
+    let lost = LostAtEnd(Arc::clone(&setting.leading));
     let run = move || {
+        let _lost = lost;
         tracing::dispatcher::with_default(&dispatch, || {
             runtime.block_on(gone.run_until_cancelled(run(setting, commands, standing)));
         });
@@ -76,8 +93,10 @@ async fn run(setting: Setting, mut commands: mpsc::UnboundedReceiver<Command>, s
         answers: answers.clone(),
         said_at: Arc::default(),
     };
-    tokio::spawn(probe::watch(setting.me.clone(), target, reports));
-    tokio::spawn(requests::watch_leader(etcd.clone(), setting.keys.clone(), answers.clone()));
+    // They end with this runtime; one that ends before has failed.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(probe::watch(setting.me.clone(), target, reports));
+    tasks.spawn(requests::watch_leader(etcd.clone(), setting.keys.clone(), answers.clone()));
     let resigned = CancellationToken::new();
     let keeping = registration::keep(registration::Name {
         etcd: Etcd::new(setting.access.clone()),
@@ -88,7 +107,7 @@ async fn run(setting: Setting, mut commands: mpsc::UnboundedReceiver<Command>, s
         resigned: resigned.clone(),
     });
     let name_lost = answers.clone();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         let answer = keeping.await.map_or_else(Answer::NameLost, |()| Answer::NameReleased);
         // Nobody listens when the thread ends.
         let _ = name_lost.send(answer);
@@ -102,6 +121,7 @@ async fn run(setting: Setting, mut commands: mpsc::UnboundedReceiver<Command>, s
             Some(command) = commands.recv() => part.on_command(command),
             Some(answer) = answered.recv() => part.on_answer(answer),
             Some(revision) = absences.recv() => part.on_absence(revision),
+            Some(Err(failed)) = tasks.join_next() => part.break_off(words_of(&failed)),
             () = tokio::time::sleep(sleep) => on_time(&mut part, due),
         }
     }
@@ -122,5 +142,30 @@ fn on_time(part: &mut Part, due: Moment) {
             "the election woke up late: this machine was suspended or is overloaded, and may lose its leadership"
         );
     }
-    part.apply(LeadershipEvent::Tick);
+    part.tick();
+}
+
+fn words_of(failed: &JoinError) -> String {
+    format!("a task of the election failed, start this coordinator again: {failed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::{Leadership, Validity};
+
+    #[test]
+    fn a_leadership_is_lost_when_its_thread_ends_whatever_ends_it() {
+        let leading = Arc::new(Leading::default());
+        let lost = CancellationToken::new();
+        let leadership = Leadership { term: 1, lost: lost.clone(), validity: Validity::unbounded() };
+        leading.set(Some(leadership.clone()));
+        let guard = LostAtEnd(Arc::clone(&leading));
+        let thread = std::thread::spawn(move || {
+            let _guard = guard;
+            panic!("as a fault would");
+        });
+        assert!(thread.join().is_err());
+        assert!(lost.is_cancelled() && !leadership.validity.holds(boottime()) && leading.get().is_none());
+    }
 }

@@ -371,8 +371,11 @@ fn outgoing(
         if let Some(message) = next.filter(|_| may_leave()) {
             return Some((message, (messages, ending, validity, false)));
         }
-        // The sender is dropped just before or after the token is cancelled; the token comes with the farewell. A leader
-        // in doubt steps down, and ends its streams by that.
+        if !validity.holds(now().moment) {
+            // A message was dropped: should a late keepalive renew the leadership, the stream must not go on without it.
+            ending.redirect(Direction::default());
+        }
+        // The sender is dropped just before or after the token is cancelled; the token comes with the farewell.
         ending.now.cancelled().await;
         let word = ending.word()?;
         Some((word, (messages, ending, validity, true)))

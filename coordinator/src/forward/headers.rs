@@ -54,8 +54,11 @@ impl Arrived {
 
 /// Whether a WebSocket is asked for.
 pub(super) fn is_websocket(request: &Request) -> bool {
-    let upgrade = request.headers().get(header::UPGRADE);
-    request.method() == Method::GET && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    let headers = request.headers();
+    let upgrade = headers.get(header::UPGRADE);
+    request.method() == Method::GET
+        && headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// How long a request may be held here: less if the coordinator that passed it on has held it already.
@@ -81,6 +84,8 @@ pub(super) fn outgoing(request: Request, name: &HeaderValue, is_socket: bool) ->
     let headers = parts.headers.clone();
     strip(&mut parts.headers);
     if is_socket {
+        // No body goes with it, whatever was announced.
+        parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
@@ -134,5 +139,17 @@ mod tests {
         let back = arrived.restore(sent);
         assert_eq!((back.uri().to_string().as_str(), back.headers().len()), ("/jobs?x=1", 5));
         assert!(back.extensions().get::<OriginalUri>().is_some());
+    }
+
+    #[test]
+    fn a_websocket_goes_on_without_the_length_of_a_body_that_does_not() {
+        let handshake = |key: &str| {
+            let request = Request::builder().uri("/").header(header::UPGRADE, "WebSocket").header(key, "x");
+            request.header(header::CONTENT_LENGTH, "100").body(Body::empty()).unwrap()
+        };
+        assert!(is_websocket(&handshake("sec-websocket-key")) && !is_websocket(&handshake("x-key")));
+        let (sent, _) = outgoing(handshake("sec-websocket-key"), &HeaderValue::from_static("a"), true);
+        assert!(!sent.headers().contains_key(header::CONTENT_LENGTH));
+        assert_eq!(sent.headers()[header::UPGRADE], "websocket");
     }
 }

@@ -5,6 +5,7 @@
 //! every way in which this can fail is a 503 in good time, but for the one call that must not be repeated when it may have
 //! been done ([`may_repeat`]). A request is passed on at most once: the header [`FORWARDED`] says that it was.
 
+mod came;
 mod headers;
 mod relay;
 mod tunnel;
@@ -12,7 +13,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-use crate::election::Identity;
+use crate::election::{Identity, Standing};
 use crate::http::failure::Failure;
 use crate::metrics::Metrics;
 use crate::standing::{Board, HOLD};
@@ -21,6 +22,7 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use came::Came;
 use headers::{Arrived, FORWARDED};
 use muster_domain::leadership::Role;
 use relay::{Connection, Relay};
@@ -34,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 const MOST_REQUESTS: usize = 1024;
 /// Before a leader that refused a connection is tried again, unless another one leads first.
 const REFUSED_WAIT: Duration = Duration::from_millis(50);
+/// How much longer than an answer may take one that is made here may take in all, with the arrival of its request's body.
+const GRACE: Duration = Duration::from_millis(400);
 /// How long an answer may still arrive once the leader that was asked does not lead any more.
 const LAST_WORD: Duration = Duration::from_millis(250);
 /// The largest answer to Core, in bytes. It is taken in whole, because half an answer is an error that Core does not repeat.
@@ -93,8 +97,14 @@ enum Lost {
     NoLeader,
     /// It came from another coordinator that takes this one for the leader.
     Looped,
+    /// It was passed on by this coordinator itself: the leader's address leads back here.
+    Circular,
+    /// The leader's address means whatever machine uses it, and the leader need not be on this one.
+    Misplaced,
     /// It was passed on, and no answer came.
     Silent,
+    /// It was not answered here in time.
+    Late,
     /// Too many others wait.
     Full,
     /// This coordinator stops.
@@ -106,7 +116,10 @@ impl Lost {
         match self {
             Self::NoLeader => "no_leader",
             Self::Looped => "looped",
+            Self::Circular => "circular",
+            Self::Misplaced => "misplaced",
             Self::Silent => "silent",
+            Self::Late => "late",
             Self::Full => "full",
             Self::Stopping => "stopping",
         }
@@ -116,8 +129,17 @@ impl Lost {
         match self {
             Self::NoLeader => Failure::unavailable("no coordinator leads at the moment: try again"),
             Self::Looped => Failure::unavailable("the coordinators do not agree yet on who leads: try again"),
+            Self::Circular => Failure::unavailable(
+                "the address that the leading coordinator advertises leads back to this one: set advertise.http and \
+                 advertise.operator at each, or ask that one itself",
+            ),
+            Self::Misplaced => Failure::unavailable(
+                "the coordinator that leads advertises an address of its own machine only: set advertise.http and \
+                 advertise.operator there",
+            ),
             Self::Silent if may_repeat => Failure::unavailable("the coordinator that leads went away: try again"),
-            Self::Silent => Failure::new(
+            Self::Late if may_repeat => Failure::unavailable("this took too long: try again"),
+            Self::Silent | Self::Late => Failure::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "it is not known whether this was done: look at the job before asking again",
             ),
@@ -182,20 +204,36 @@ impl Forward {
         &self.board
     }
 
-    /// Waits until it is known where a request goes.
-    async fn way(&self, is_forwarded: bool, until: Instant) -> Result<Way, Lost> {
+    /// Why a request cannot be passed on to whoever leads.
+    fn obstacle(&self, standing: &Standing, came: &Came) -> Option<Lost> {
+        let Some(leader) = standing.leader.as_ref().filter(|_| standing.role == Role::Follower) else {
+            return Some(Lost::NoLeader);
+        };
+        match &came.passed_on_by {
+            Some(name) if *name == self.name => Some(Lost::Circular),
+            Some(_) => Some(Lost::Looped),
+            // This coordinator itself, before it was started again.
+            None if self.name == leader.name.as_str() => Some(Lost::NoLeader),
+            None if came::is_of_any_machine(self.door.address(leader)) && !came.is_from_here => Some(Lost::Misplaced),
+            None => None,
+        }
+    }
+
+    /// Waits until it is known where a request goes. What another coordinator passed on waits until this one leads, which
+    /// it may know later than the other.
+    async fn way(&self, came: &Came, until: Instant) -> Result<Way, Lost> {
         let mut watch = self.board.watch();
-        let settled = watch
-            .wait_for(|standing| standing.leads() || (standing.role == Role::Follower && standing.leader.is_some()));
+        let settled = watch.wait_for(|standing| standing.leads() || self.obstacle(standing, came).is_none());
         let standing = tokio::select! {
             // The board's sender lives as long as `self`.
             settled = settled => settled.map_err(|_| Lost::Stopping)?,
-            () = tokio::time::sleep_until(until) => return Err(Lost::NoLeader),
+            () = tokio::time::sleep_until(until) => {
+                return Err(self.obstacle(&self.board.now(), came).unwrap_or(Lost::NoLeader));
+            }
             () = self.stop.cancelled() => return Err(Lost::Stopping),
         };
         match &standing.leader {
             _ if standing.leads() => Ok(Way::Here),
-            Some(_) if is_forwarded => Err(Lost::Looped),
             Some(leader) => Ok(Way::There(leader.clone())),
             None => Err(Lost::NoLeader),
         }
@@ -203,7 +241,7 @@ impl Forward {
 
     /// Resolves once somebody else than `leader` leads, or nobody.
     async fn deposed(&self, leader: &Identity) {
-        let other = |standing: &crate::election::Standing| standing.leader.as_ref() != Some(leader);
+        let other = |standing: &Standing| standing.leader.as_ref() != Some(leader);
         // The board's sender lives as long as `self`.
         let _ = self.board.watch().wait_for(other).await;
     }
@@ -233,16 +271,18 @@ impl Forward {
         let now = Instant::now();
         let hold_until = now + headers::hold(request.headers(), HOLD);
         let answer_until = now + self.door.answer_within();
-        let _turn = self.room.try_acquire().map_err(|_| Lost::Full)?;
-        let is_forwarded = is_forwarded(request.headers());
+        let came = Came::of(&request);
         let is_socket = headers::is_websocket(&request);
+        // Anybody may ask for a socket, so sockets have room of their own.
+        let room = if is_socket { &self.sockets } else { &self.room };
+        let place = Arc::clone(room).try_acquire_owned().map_err(|_| Lost::Full)?;
         // What of the request does not go on, once it was made ready to.
         let mut arrived_as: Option<Arrived> = None;
         for tries in 0_u32.. {
             if tries > 0 && Instant::now() >= hold_until {
                 break;
             }
-            let leader = match self.way(is_forwarded, hold_until).await? {
+            let leader = match self.way(&came, hold_until).await? {
                 Way::There(leader) => leader,
                 Way::Here => {
                     return Ok(Err(match arrived_as {
@@ -286,7 +326,7 @@ impl Forward {
                 }
             };
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return self.tunnel(arrived.take_upgrade(), response, leader).map(Ok);
+                return self.tunnel(arrived.take_upgrade(), response, leader, place).map(Ok);
             }
             return self.answer(response, answer_until).await.map(Ok);
         }
@@ -310,12 +350,13 @@ impl Forward {
 
 /// In front of a route that only a leader can answer.
 pub(crate) async fn forward(State(forward): State<Forward>, request: Request, next: Next) -> Response {
-    if forward.board.now().leads() {
-        return next.run(request).await;
-    }
+    let leads = forward.board.now().leads();
     let uri =
         request.extensions().get::<OriginalUri>().map_or_else(|| request.uri().clone(), |OriginalUri(uri)| uri.clone());
     let answer_until = Instant::now() + forward.door.answer_within();
+    if leads {
+        return in_time(request, next, answer_until + GRACE, &uri).await;
+    }
     match forward.pass_on(request).await {
         Ok(Ok(response)) => {
             forward.metrics.forwarded(forward.door.name(), "answered");
@@ -324,12 +365,22 @@ pub(crate) async fn forward(State(forward): State<Forward>, request: Request, ne
         Ok(Err(request)) => {
             forward.metrics.forwarded(forward.door.name(), "held");
             // What was held for long has the less time left.
-            let answer = tokio::time::timeout_at(answer_until, next.run(request)).await;
-            answer.unwrap_or_else(|_| Lost::Silent.failure(may_repeat(&uri)).into_response())
+            in_time(request, next, answer_until, &uri).await
         }
         Err(lost) => {
             forward.metrics.forwarded(forward.door.name(), lost.name());
             lost.failure(may_repeat(&uri)).into_response()
         }
     }
+}
+
+/// The same in front of WebSockets. What asks for none is answered here, since anybody may ask.
+pub(crate) async fn forward_socket(forward: State<Forward>, request: Request, next: Next) -> Response {
+    if headers::is_websocket(&request) { self::forward(forward, request, next).await } else { next.run(request).await }
+}
+
+/// The answer of this coordinator, or word in time that there is none.
+async fn in_time(request: Request, next: Next, until: Instant, uri: &Uri) -> Response {
+    let answer = tokio::time::timeout_at(until, next.run(request)).await;
+    answer.unwrap_or_else(|_| Lost::Late.failure(may_repeat(uri)).into_response())
 }

@@ -41,10 +41,12 @@ pub(super) struct Connection {
     /// Where it goes back to once its answer was read.
     relay: Relay,
     address: String,
+    /// Whether it goes back at all.
+    is_kept: bool,
 }
 
 impl Relay {
-    /// A connection to `address`; a `fresh` one is needed for what will not give it back.
+    /// A connection to `address`; a `fresh` one is for what may not give it back as it was, and is not kept.
     pub(super) async fn connection(&self, address: &str, fresh: bool) -> io::Result<Connection> {
         let kept = if fresh { None } else { self.take(address) };
         let sender = match kept {
@@ -53,7 +55,7 @@ impl Relay {
                 .await
                 .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the attempt to connect"))??,
         };
-        Ok(Connection { sender, relay: self.clone(), address: address.to_owned() })
+        Ok(Connection { sender, relay: self.clone(), address: address.to_owned(), is_kept: !fresh })
     }
 
     fn take(&self, address: &str) -> Option<http1::SendRequest<Body>> {
@@ -105,12 +107,14 @@ impl Connection {
                 });
             }
         };
-        tokio::spawn(async move {
-            let Self { mut sender, relay, address } = self;
-            if sender.ready().await.is_ok() {
-                relay.keep(address, sender);
-            }
-        });
+        if self.is_kept {
+            tokio::spawn(async move {
+                let Self { mut sender, relay, address, .. } = self;
+                if sender.ready().await.is_ok() {
+                    relay.keep(address, sender);
+                }
+            });
+        }
         Ok(response)
     }
 }

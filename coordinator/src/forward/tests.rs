@@ -1,10 +1,10 @@
 //! A follower before leaders that misbehave.
 
 use super::*;
-use crate::election::Standing;
+use crate::http::Bound;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::post;
+use axum::routing::{get, post};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,9 @@ fn led_from(address: SocketAddr, term: u64) -> Standing {
     };
     Standing { role: Role::Follower, term: Some(term), leader: Some(leader) }
 }
+
+/// A listener that only this machine reaches.
+const HERE: &str = "127.0.0.1:1";
 
 struct Stage {
     said: tokio::sync::watch::Sender<Standing>,
@@ -39,14 +42,19 @@ impl Stage {
         let router = Router::new()
             .route("/jobs", post(here))
             .route("/jobs/extend", post(here))
+            .route("/websocket", get(here))
             .layer(from_fn_with_state(forward, super::forward));
         Self { said, router }
     }
 
     /// Status, body and duration of a call.
     async fn post(&self, path: &str) -> (StatusCode, String, Duration) {
+        self.send(Request::builder().method("POST").uri(path).extension(Bound(HERE.parse().unwrap()))).await
+    }
+
+    async fn send(&self, request: axum::http::request::Builder) -> (StatusCode, String, Duration) {
         let begun = Instant::now();
-        let request = Request::builder().method("POST").uri(path).body(Body::from("a body")).unwrap();
+        let request = request.body(Body::from("a body")).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -176,4 +184,72 @@ async fn a_leader_that_says_nothing_is_given_up_in_time_and_sooner_when_another_
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(took < Duration::from_secs(2), "{took:?}");
     silent.abort();
+}
+
+#[tokio::test]
+async fn what_another_coordinator_passed_on_waits_until_this_one_leads() {
+    let (_listener, address) = listener().await;
+    let stage = Stage::new(led_from(address, 1));
+    let passed_on = |by: &str| Request::builder().method("POST").uri("/jobs").header(FORWARDED, by);
+    let elects = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stage.said.send_replace(Standing { role: Role::Leader, ..led_from(address, 2) });
+    };
+    let ((status, body, _), ()) = tokio::join!(stage.send(passed_on("c")), elects);
+    assert_eq!((status, body.as_str()), (StatusCode::OK, "here: a body"));
+    // It never does: nothing is passed on twice, and a circle is called one.
+    stage.said.send_replace(led_from(address, 3));
+    tokio::task::yield_now().await;
+    for (by, part) in [("c", "do not agree yet"), ("b", "leads back to this one")] {
+        let (status, body, took) = stage.send(passed_on(by).header("muster-hold-ms", "200")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains(part), "{body}");
+        assert!((Duration::from_millis(200)..Duration::from_secs(2)).contains(&took), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_token_goes_to_an_address_that_every_machine_has() {
+    let (listener, address) = listener().await;
+    let stage = Stage::new(led_from(address, 1));
+    for bound in [None, Some("192.0.2.1:80"), Some("0.0.0.0:80")] {
+        let mut request = Request::builder().method("POST").uri("/jobs").header("muster-hold-ms", "100");
+        if let Some(bound) = bound {
+            request = request.extension(Bound(bound.parse().unwrap()));
+        }
+        let (status, body, _) = stage.send(request).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{bound:?}");
+        assert!(body.contains("set advertise.http"), "{body}");
+    }
+    let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(nobody.is_err(), "nothing was sent there");
+}
+
+#[tokio::test]
+async fn the_connection_of_a_refused_websocket_serves_nobody_else() {
+    let (listener, address) = listener().await;
+    let stage = Stage::new(led_from(address, 1));
+    let leads = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(first.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        assert!(head.contains("upgrade: websocket\r\n") && !head.contains("content-length"), "{head}");
+        first.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nfull").await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        take(&mut second).await;
+        second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        (first, second)
+    };
+    let calls = async {
+        let handshake = Request::builder().uri("/websocket").extension(Bound(HERE.parse().unwrap()));
+        let handshake = handshake.header("upgrade", "websocket").header("sec-websocket-key", "x");
+        let (status, body, _) = stage.send(handshake.header("content-length", "6")).await;
+        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "full"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(stage.post("/jobs").await.0, StatusCode::OK);
+    };
+    tokio::join!(leads, calls);
 }

@@ -7,20 +7,20 @@ use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
 use tokio::io::copy_bidirectional;
+use tokio::sync::OwnedSemaphorePermit;
 
 impl Forward {
     /// Passes on the leader's consent, and copies from then on. A silent socket is closed by the listener's rule, since
-    /// the leader says something at least once a minute.
+    /// the leader says something at least once a minute. `place` is held as long as the socket is open.
     pub(super) fn tunnel(
         &self,
         client: Option<OnUpgrade>,
         mut response: Response<Incoming>,
         leader: Identity,
+        place: OwnedSemaphorePermit,
     ) -> Result<Response, Lost> {
         let client = client.ok_or(Lost::Silent)?;
-        let place = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Lost::Full)?;
         let upgrade = hyper::upgrade::on(&mut response);
         let (parts, _) = response.into_parts();
         let forward = self.clone();

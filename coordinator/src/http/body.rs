@@ -19,6 +19,8 @@ pub(crate) const MOST_CREATE_BYTES: usize = 32 << 20;
 pub(crate) const MOST_BYTES: usize = 4 << 20;
 /// How long a body may take to arrive.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
+/// How long a body may wait until others have made room. Core repeats a call that is turned away in time.
+const ROOM_WITHIN: Duration = Duration::from_secs(2);
 /// What all bodies that are being read may hold together, in KiB.
 const BUDGET_KIB: usize = 256 << 10;
 
@@ -63,16 +65,15 @@ impl Bodies {
             return Err(too_large(most_bytes));
         }
         let kib = u32::try_from(announced.unwrap_or(most_bytes) / 1024 + 1).unwrap_or(u32::MAX);
-        let reading = async {
-            // The semaphore is never closed.
-            let held = Arc::clone(&self.budget).acquire_many_owned(kib).await.ok();
-            let bytes = collect(request.into_body(), most_bytes).await?;
-            Ok((held, bytes))
-        };
-        tokio::time::timeout(self.arrive_within, reading).await.map_err(|_| {
+        let making_room = Arc::clone(&self.budget).acquire_many_owned(kib);
+        let held = tokio::time::timeout(ROOM_WITHIN, making_room).await.map_err(|_| too_many())?;
+        let bytes = tokio::time::timeout(self.arrive_within, collect(request.into_body(), most_bytes)).await;
+        let bytes = bytes.map_err(|_| {
             let seconds = self.arrive_within.as_secs();
             Failure::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s"))
-        })?
+        })??;
+        // The semaphore is never closed.
+        Ok((held.ok(), bytes))
     }
 }
 
@@ -90,6 +91,10 @@ async fn collect(body: Body, most_bytes: usize) -> Result<Vec<u8>, Failure> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+fn too_many() -> Failure {
+    Failure::unavailable("too many large requests are being read: try again")
 }
 
 fn too_large(most_bytes: usize) -> Failure {
@@ -134,6 +139,13 @@ mod tests {
         let failure = read(Body::from_stream(chunks)).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(failure.why, "the body is too large: expected at most 1 MiB");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_for_which_there_is_no_room_may_come_again() {
+        let bodies = Bodies { budget: Arc::new(Semaphore::new(0)), ..Bodies::default() };
+        let read = bodies.bulk::<FindByStringId>(Request::new(Body::from("{}")), 1 << 20);
+        assert_eq!(read.await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

@@ -4,9 +4,9 @@
 //! nothing could be written for a while is closed: it is idle, or sends its request drop by drop, or reads nothing.
 //! One rule covers slow headers, slow bodies and slow readers. WebSockets stay, because they get a ping more often.
 
-use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use axum::{Extension, Router};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -32,9 +32,18 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1024, quiet: Duration::from_secs(150), drain: Duration::from_secs(5) }
+        Self { connections: Self::CONNECTIONS, quiet: Duration::from_secs(150), drain: Duration::from_secs(5) }
     }
 }
+
+impl Limits {
+    /// The default of `connections`.
+    pub const CONNECTIONS: usize = 1024;
+}
+
+/// The address of the listener that a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound(pub SocketAddr);
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +56,12 @@ impl Connected<IncomingStream<'_, Capped>> for Peer {
 }
 
 /// Serves `router` until `stop`, then lets requests end for at most [`Limits::drain`]. Handlers find the [`Peer`] as
-/// connect info.
+/// connect info, and [`Bound`] as an extension.
 ///
 /// # Errors
 /// The listener's own.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> io::Result<()> {
+    let router = router.layer(Extension(Bound(listener.local_addr()?)));
     let listener = Capped {
         listener,
         room: Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS))),

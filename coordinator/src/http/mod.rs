@@ -13,11 +13,11 @@ pub(crate) mod observe;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use listener::{Capped, Connection, Limits, Peer, serve};
+pub use listener::{Bound, Capped, Connection, Limits, Peer, serve};
 
 use crate::auth::Authenticator;
 use crate::fleet::logs::LogRelay;
-use crate::forward::{Forward, forward};
+use crate::forward::{Forward, forward, forward_socket};
 use crate::handle::Handle;
 use crate::sessions::{Sockets, websocket};
 use axum::Router;
@@ -51,8 +51,8 @@ pub struct HttpSettings {
 impl HttpSettings {
     /// The default of `answer_within`.
     pub const ANSWER_WITHIN: Duration = Duration::from_millis(3800);
-    /// The default of `most_sockets`.
-    pub const MOST_SOCKETS: usize = 1024;
+    /// The default of `most_sockets`. Anybody may open one, and Core's calls must still find a connection.
+    pub const MOST_SOCKETS: usize = Limits::CONNECTIONS / 4 * 3;
 }
 
 /// What the router works with.
@@ -111,6 +111,7 @@ impl From<Silence> for Failure {
 pub fn router(app: App) -> Router {
     let sockets = Sockets::new(app.settings.most_sockets);
     let to_leader = from_fn_with_state(app.forward.clone(), forward);
+    let socket_to_leader = from_fn_with_state(app.forward.clone(), forward_socket);
     let shared = Shared { app, bodies: Bodies::default(), sockets };
     // Whoever has no token is turned away before anybody is bothered for them.
     let led = Router::new()
@@ -121,7 +122,7 @@ pub fn router(app: App) -> Router {
         .route("/jobs/verify", post(jobs::verify))
         .route("/jobs/interactiveSession", post(jobs::interactive_session))
         .route("/jobs/retrieveUtilization", get(jobs::retrieve_utilization))
-        .route_layer(to_leader.clone());
+        .route_layer(to_leader);
     // What any coordinator can answer, and at once: Core calls `init` between the repeats of other calls (reliability F2).
     let guarded = led
         .route("/jobs/updateAcl", post(jobs::update_acl))
@@ -137,7 +138,7 @@ pub fn router(app: App) -> Router {
         // The one call without a bearer that Core may make (`protocol.md` 2.1).
         .route("/ucloud/{provider}/integration/welcome", post(integration::welcome))
         // Any name: `follow` comes under `jobs.provider.{p}`, shells under `{p}` (`protocol.md` 5.1).
-        .route("/ucloud/{any}/websocket", get(websocket).layer(to_leader))
+        .route("/ucloud/{any}/websocket", get(websocket).route_layer(socket_to_leader))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(catch::panics))

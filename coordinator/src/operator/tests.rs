@@ -60,6 +60,28 @@ async fn health_is_for_all_and_views_are_for_operators() {
 }
 
 #[tokio::test]
+async fn a_web_page_whose_name_was_turned_to_this_machine_reads_nothing() {
+    let (open, guarded) = (app(Mood::Well, None), app(Mood::Well, Some("secret")));
+    for (host, status) in [
+        ("127.0.0.1:8471", StatusCode::OK),
+        ("LOCALHOST:8471", StatusCode::OK),
+        ("[::1]:8471", StatusCode::OK),
+        ("rebound.example.org:8471", StatusCode::FORBIDDEN),
+        ("127.0.0.1.example.org", StatusCode::FORBIDDEN),
+        ("192.0.2.1", StatusCode::FORBIDDEN),
+        ("no host", StatusCode::FORBIDDEN),
+    ] {
+        for (app, status) in [(&open, status), (&guarded, StatusCode::OK)] {
+            let request = Request::builder().uri("/v1/cluster").header(header::HOST, host);
+            let request = request.header(header::AUTHORIZATION, "Bearer secret");
+            let request = request.extension(ConnectInfo(Peer("127.0.0.1:9".parse().unwrap())));
+            let answer = send(&router(app.clone()), request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status, status, "{host}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn views_show_the_cluster() {
     let stage = Stage::new(Mood::Well);
     stage.post("/ucloud/example/jobs", &items(&[job("812")])).await;

@@ -119,6 +119,7 @@ impl Embedded {
         answer.map_err(|error| match error {
             StoreError::Failed(why) => StoreError::Failed(format!("store {}: {why}", self.path.display())),
             StoreError::Unknown(why) => StoreError::Unknown(format!("store {}: {why}", self.path.display())),
+            StoreError::Unreadable(why) => StoreError::Unreadable(format!("store {}: {why}", self.path.display())),
             StoreError::Fenced { .. } | StoreError::Conflict(_) => error,
         })
     }
@@ -206,7 +207,7 @@ fn rows<T>(
         Ok(rows)
     };
     let decoded = read().map_err(failed)?.into_iter().map(|(key, bytes)| {
-        decode(&bytes).map_err(|error| StoreError::Failed(format!("document of {what} {key}: {error}")))
+        decode(&bytes).map_err(|error| StoreError::Unreadable(format!("document of {what} {key}: {error}")))
     });
     decoded.collect()
 }

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Nothing was written.
     #[error("{0}")]
     Failed(String),
+    /// A document cannot be read, and will not be before somebody mends it or runs another version.
+    #[error("{0}")]
+    Unreadable(String),
     /// It may have been written or not, and leadership ended before a further conditional write could tell.
     #[error("{0}")]
     Unknown(String),

@@ -197,3 +197,46 @@ async fn leadership_survives_the_death_of_an_etcd_member() {
     assert_eq!(keys_below(&etcd, "/muster/north/jobs/").await.len(), 15);
     assert!(a.store.load(leadership.term).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_follower_that_is_cut_off_from_etcd_does_not_know_who_leads_for_longer_than_a_lease() {
+    let Some((mut etcd, _folder)) = etcd("cut off", |_| {}).await else { return };
+    let config = config(etcd.endpoints());
+    let (a, _, _) = leader(&config, "a").await;
+    let b = parts(&config, "b").await;
+    let mut standing = b.election.standing();
+    let waiting = campaign(b);
+    soon(standing.wait_for(|standing| standing.leader.is_some())).await.unwrap();
+    tokio::time::sleep(TTL * 2).await;
+    assert!(standing.borrow().leader.is_some(), "etcd answers all the time");
+    etcd.pause(0).unwrap();
+    let paused = Instant::now();
+    soon(standing.wait_for(|standing| standing.leader.is_none())).await.unwrap();
+    assert!(paused.elapsed() < TTL + Duration::from_secs(2), "{:?}", paused.elapsed());
+    etcd.resume(0).unwrap();
+    soon(standing.wait_for(|standing| standing.leader.is_some())).await.unwrap();
+    waiting.abort();
+    drop(a);
+}
+
+#[tokio::test]
+async fn a_leader_whose_address_refuses_wrongly_is_deposed_once_and_then_only_by_its_lease() {
+    let Some((etcd, _folder)) = etcd("wrong proofs", |_| {}).await else { return };
+    let config = config(etcd.endpoints());
+    let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Nobody listens where it says, as behind a firewall that refuses.
+    let a = parts_at(&config, "a", &closed.to_string()).await;
+    let (first, _) = lead(&a).await;
+    let b = parts_at(&config, "b", &held.local_addr().unwrap().to_string()).await;
+    let (second, _) = lead(&b).await;
+    soon(first.lost.cancelled()).await;
+    a.election.ended().await;
+    b.election.ended().await;
+    let (third, _) = lead(&a).await;
+    assert!(third.term > second.term);
+    let waiting = campaign(b);
+    tokio::time::sleep(TTL).await;
+    assert!(!waiting.is_finished() && !third.lost.is_cancelled());
+    waiting.abort();
+}

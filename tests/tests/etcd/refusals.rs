@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 async fn refused(config: &EtcdConfig) -> EtcdError {
     let cluster = cluster_name();
-    soon(connect(config, &cluster, identity("a", "0.0.0.0:9"), CancellationToken::new())).await.unwrap_err()
+    soon(connect(config, &cluster, identity("a", "0.0.0.0:9"), nowhere(), CancellationToken::new())).await.unwrap_err()
 }
 
 fn says(error: &EtcdError, words: &[&str]) {
@@ -83,7 +83,7 @@ async fn certificates_are_checked_on_both_sides() {
     // Whether etcd's alert is read before its end of the connection is a matter of luck; without it this looks like an
     // etcd that is stopped, and is waited for, with a hint in the log.
     let name = cluster_name();
-    let connecting = connect(&without, &name, identity("a", "0.0.0.0:9"), CancellationToken::new());
+    let connecting = connect(&without, &name, identity("a", "0.0.0.0:9"), nowhere(), CancellationToken::new());
     if let Ok(refused) = tokio::time::timeout(Duration::from_secs(2), connecting).await {
         says(&refused.unwrap_err(), &["each other's certificates", "store.etcd.certificate_file"]);
     }
@@ -100,7 +100,7 @@ async fn an_etcd_that_cannot_be_reached_is_waited_for() {
     let stop = CancellationToken::new();
     let connecting = tokio::spawn({
         let stop = stop.clone();
-        async move { connect(&away, &cluster_name(), identity("a", "0.0.0.0:9"), stop).await }
+        async move { connect(&away, &cluster_name(), identity("a", "0.0.0.0:9"), nowhere(), stop).await }
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!connecting.is_finished(), "it is no reason to end");
@@ -131,7 +131,7 @@ async fn keys_of_somebody_else_are_left_alone() {
 
     // Two clusters in one etcd do not see each other.
     let south = ClusterName::new("south").unwrap();
-    connect(&config, &south, identity("a", "0.0.0.0:9"), CancellationToken::new()).await.unwrap();
+    connect(&config, &south, identity("a", "0.0.0.0:9"), nowhere(), CancellationToken::new()).await.unwrap();
 }
 
 #[tokio::test]

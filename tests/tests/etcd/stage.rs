@@ -66,13 +66,20 @@ pub(crate) fn cluster_name() -> ClusterName {
     ClusterName::new("north").unwrap()
 }
 
+/// Where a coordinator listens that says so of an address which proves nothing.
+pub(crate) fn nowhere() -> std::net::SocketAddr {
+    "0.0.0.0:9".parse().unwrap()
+}
+
 /// A coordinator that says that it listens at an address which proves nothing.
 pub(crate) async fn parts(config: &EtcdConfig, name: &str) -> EtcdParts {
     parts_at(config, name, "0.0.0.0:9").await
 }
 
 pub(crate) async fn parts_at(config: &EtcdConfig, name: &str, http: &str) -> EtcdParts {
-    connect(config, &cluster_name(), identity(name, http), CancellationToken::new()).await.unwrap()
+    connect(config, &cluster_name(), identity(name, http), http.parse().unwrap(), CancellationToken::new())
+        .await
+        .unwrap()
 }
 
 /// One that leads and has listed everything.

@@ -148,7 +148,7 @@ impl Requests {
             let not_understood = || CallError::Unknown("etcd's answer is not understood".to_owned());
             if answer.succeeded() {
                 let revision = answer.header().ok_or_else(not_understood)?.revision().unsigned_abs();
-                return Ok(Answer::Saw(Some((LeaderKey { revision, lease }, Some(value)))));
+                return Ok(Answer::Saw(Some((LeaderKey { revision, lease }, Some(Box::new(value))))));
             }
             let [leader, found] = gets(&answer).ok_or_else(not_understood)?;
             match meta::seen(&found) {

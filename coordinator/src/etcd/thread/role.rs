@@ -6,6 +6,7 @@ use super::super::leader::{Entry, LeaderValue, Seen};
 use super::super::leading::Leading;
 use super::super::probe::Target;
 use super::Setting;
+use super::proofs::Proofs;
 use super::requests::{Answer, Requests};
 use crate::election::{Leadership, Standing, Validity};
 use crate::store::StoreError;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+/// How often who leads is looked at within a lease's life.
+const LOOKS_IN_A_LEASE: u64 = 3;
+
 type Winner = oneshot::Sender<Result<Leadership, StoreError>>;
 
 pub(super) struct Part {
@@ -30,7 +34,7 @@ pub(super) struct Part {
     standing: watch::Sender<Standing>,
     targets: watch::Sender<Option<Target>>,
     /// The newest leader key whose value was read.
-    known: Option<(Revision, LeaderValue)>,
+    known: Option<(Revision, Box<LeaderValue>)>,
     /// Whether the server wants to lead: only then a lease is asked for.
     wanted: bool,
     /// The rules asked for a lease while it was not wanted.
@@ -49,6 +53,14 @@ pub(super) struct Part {
     resigned: CancellationToken,
     /// Why this coordinator must not go on.
     broken: Option<String>,
+    proofs: Proofs,
+    /// When etcd last answered anything.
+    heard_at: Moment,
+    /// When the leader key was last looked at without a lease.
+    looked_at: Moment,
+    lease_ttl_ms: u64,
+    /// A `meta` with an incarnation below ours, which an operator was told of.
+    too_low: Option<MetaSeen>,
 }
 
 impl Part {
@@ -77,6 +89,11 @@ impl Part {
             waiting: Vec::new(),
             resigned,
             broken: None,
+            proofs: Proofs::default(),
+            heard_at: boottime(),
+            looked_at: Moment(0),
+            lease_ttl_ms: setting.lease_ttl_ms,
+            too_low: None,
         }
     }
 
@@ -103,6 +120,17 @@ impl Part {
         self.tell();
     }
 
+    /// Time passed. Without a lease the rules ask nothing of etcd, but who leads is to be known all the same.
+    pub(super) fn tick(&mut self) {
+        self.apply(LeadershipEvent::Tick);
+        let now = boottime();
+        let is_due = self.looked_at.plus_ms(self.lease_ttl_ms / LOOKS_IN_A_LEASE) <= now;
+        if is_due && self.rules.role() == Role::Follower && self.rules.valid_until().is_none() {
+            self.looked_at = now;
+            self.requests.look();
+        }
+    }
+
     fn leads(&self) -> bool {
         matches!(self.rules.role(), Role::BecomingLeader | Role::Leader)
     }
@@ -111,7 +139,9 @@ impl Part {
         match command {
             Command::Campaign(winner) => self.on_campaign(winner),
             Command::Lead => self.apply(LeadershipEvent::Restored),
-            Command::Fenced => self.apply(LeadershipEvent::Fenced),
+            // What one leadership found out late says nothing about the next.
+            Command::Fenced(term) if self.leading.get().is_none_or(|held| held.term != term) => {}
+            Command::Fenced(_) => self.apply(LeadershipEvent::Fenced),
             Command::Ended(done) => {
                 self.wanted = false;
                 self.end(LeadershipEvent::Fenced);
@@ -157,17 +187,20 @@ impl Part {
     }
 
     pub(super) fn on_answer(&mut self, answer: Answer) {
+        if !matches!(answer, Answer::NameLost(_) | Answer::NameReleased | Answer::Released) {
+            self.heard_at = boottime();
+        }
         match answer {
+            // With it this coordinator could win while nobody here is there to lead.
+            Answer::Granted { lease, .. } if !self.wanted => {
+                self.grant_owed = true;
+                self.releasing += 1;
+                self.requests.release(lease);
+            }
             Answer::Granted { lease, sent_at } => self.apply(LeadershipEvent::Granted { lease, sent_at }),
             Answer::Kept { lease, sent_at, alive } => self.apply(LeadershipEvent::Kept { lease, sent_at, alive }),
             Answer::Saw(seen) => self.on_saw(seen),
-            Answer::Meta(meta) => {
-                tracing::info!(
-                    incarnation = meta.incarnation,
-                    "another coordinator changed what is said of these keys"
-                );
-                self.meta = meta;
-            }
+            Answer::Meta(meta) => self.on_meta(meta),
             Answer::Released | Answer::NameReleased => {
                 self.releasing = self.releasing.saturating_sub(1);
                 if self.releasing == 0 {
@@ -177,7 +210,22 @@ impl Part {
                     }
                 }
             }
-            Answer::NameLost(why) => self.on_name_lost(why),
+            Answer::NameLost(why) => self.break_off(why),
+        }
+    }
+
+    /// A term of a lower incarnation would be below those that workers have obeyed: this coordinator does not lead in one.
+    fn on_meta(&mut self, meta: MetaSeen) {
+        if meta.incarnation >= self.meta.incarnation {
+            tracing::info!(incarnation = meta.incarnation, "another coordinator changed what is said of these keys");
+            self.meta = meta;
+        } else if self.too_low.replace(meta) != Some(meta) {
+            tracing::error!(
+                found = meta.incarnation,
+                known = self.meta.incarnation,
+                "etcd holds a lower incarnation than before, as after a restore from a copy: this coordinator does not lead. \
+                 Set store.etcd.incarnation of every coordinator above the known one, and start them again"
+            );
         }
     }
 
@@ -186,17 +234,31 @@ impl Part {
             && self.known.as_ref().is_none_or(|(revision, _)| key.revision >= *revision)
         {
             self.known = Some((key.revision, value.clone()));
+            if self.proofs.refuted_by(&value.entry.instance, key.revision) {
+                tracing::error!(
+                    name = value.entry.identity.name,
+                    address = value.entry.identity.http,
+                    "a coordinator that seemed gone, because its address refuses connections, leads again: look at its \
+                     advertise.http, and at firewalls between the coordinators. Until one of them is started again, only its \
+                     lease says whether it is alive"
+                );
+            }
         }
         self.apply(LeadershipEvent::Saw(seen.map(|(key, _)| key)));
     }
 
     pub(super) fn on_absence(&mut self, revision: Revision) {
+        let Some((_, value)) = self.known.as_ref().filter(|(known, _)| *known == revision) else { return };
+        if !self.proofs.of_absence(&value.entry.instance, revision) {
+            return;
+        }
         tracing::info!(revision, "the leader's address refuses connections: its lease is ended");
         self.apply(LeadershipEvent::Absent { revision });
     }
 
-    /// Two processes of one name: this one gives way, since it was silent for longer than its lease.
-    fn on_name_lost(&mut self, why: String) {
+    /// This coordinator takes no part any more, and its process must end: of two processes of one name the one that was silent
+    /// for longer than its lease gives way.
+    pub(super) fn break_off(&mut self, why: String) {
         tracing::error!(why, "this coordinator must stop");
         self.wanted = false;
         if let Some(winner) = self.winner.take() {
@@ -276,12 +338,16 @@ impl Part {
         let mine = leader.is_some_and(|(_, value)| value.entry.instance == self.me.instance);
         // Our own key stays for a while after we have ceased to lead.
         let leader = leader.filter(|_| !mine || self.leads());
+        // Who is cut off from etcd knows another leader no longer than a lease lasts.
+        let is_current = mine || boottime() < self.heard_at.plus_ms(self.lease_ttl_ms);
+        let told = leader.filter(|_| is_current);
         let standing = Standing {
             role,
-            term: leader.map(|(revision, value)| term_of(value.incarnation, *revision)),
-            leader: leader.map(|(_, value)| value.entry.identity.clone()),
+            term: told.map(|(revision, value)| term_of(value.incarnation, *revision)),
+            leader: told.map(|(_, value)| value.entry.identity.clone()),
         };
-        let target = leader.filter(|_| !mine && role == Role::Follower && self.wanted);
+        let is_probed = |value: &LeaderValue| self.proofs.counts(&value.entry.instance);
+        let target = leader.filter(|(_, value)| !mine && role == Role::Follower && self.wanted && is_probed(value));
         let target = target.map(|(revision, value)| Target { revision: *revision, entry: value.entry.clone() });
         replace(&self.standing, standing);
         replace(&self.targets, target);

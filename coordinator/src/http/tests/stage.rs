@@ -31,6 +31,8 @@ pub(crate) enum Mood {
     Refuses(RefusalKind),
     /// Takes inputs and answers none.
     Silent,
+    /// Answers questions, but no calls.
+    Mute,
     /// Has stopped.
     Gone,
 }
@@ -102,7 +104,7 @@ pub(crate) fn driver(mood: Mood) -> (Handle, Arc<Mutex<Vec<Event>>>) {
             };
             seen.lock().unwrap().push(event.clone());
             match (mood, caller) {
-                (Mood::Silent, Some(reply)) => {
+                (Mood::Silent | Mood::Mute, Some(reply)) => {
                     unanswered.push(Input::Call { event, request: 0, reply });
                 }
                 (Mood::Refuses(kind), Some(reply)) => {

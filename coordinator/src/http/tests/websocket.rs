@@ -1,9 +1,15 @@
 //! `follow` over a real socket.
 
-use super::stage::{Mood, Stage, items, job};
+use super::stage::{Mood, Stage, items, job, send};
 use crate::auth::fixture;
+use crate::election::Standing;
 use crate::fleet::logs::{LogRequest, LogSource};
-use crate::http::{Limits, serve};
+use crate::forward::{Door, Forward};
+use crate::http::{App, Limits, router, serve};
+use crate::metrics::Metrics;
+use crate::standing::Board;
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use muster_domain::event::Event;
@@ -146,6 +152,20 @@ async fn a_client_that_does_not_read_is_dropped() {
     let flood = async { while sink.push(LogSource::Stdout, Bytes::from(vec![b'x'; 32 * 1024])).await {} };
     tokio::time::timeout(Duration::from_secs(60), flood).await.expect("nothing holds the flood back");
     drop(client);
+}
+
+#[tokio::test]
+async fn what_asks_for_no_socket_is_answered_at_once_although_nobody_leads() {
+    let stage = Stage::new(Mood::Well);
+    let (board, name) = (Board::new(Standing::default()), HeaderValue::from_static("b"));
+    let forward = Forward::new(Door::Ucloud, board, name, 4, Metrics::new(), stage.app.stop.clone());
+    let router = router(App { forward, ..stage.app.clone() });
+    let begun = std::time::Instant::now();
+    for (method, status) in [(Method::GET, StatusCode::BAD_REQUEST), (Method::POST, StatusCode::METHOD_NOT_ALLOWED)] {
+        let answer = send(&router, Request::builder().method(method).uri(PATH).body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]
