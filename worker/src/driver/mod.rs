@@ -178,6 +178,10 @@ impl Driver {
             Next::Engine(key, observation) => self.on_observed(key, observation),
             Next::Heartbeat => {
                 self.heartbeat_at = Instant::now() + self.heartbeat;
+                // After a pause of this process the engine's news may be older than the heartbeat that is due.
+                while let Some((key, seen)) = self.calls.try_next() {
+                    self.on_observed(key, seen);
+                }
                 let now = boottime();
                 self.say(now, true, self.agent.reports(now));
             }
@@ -221,7 +225,8 @@ impl Driver {
         match message {
             ToWorker::Welcome { term } => {
                 session.welcomed = true;
-                self.heartbeat_at = Instant::now() + self.heartbeat;
+                // A leader concludes nothing from a hello, which may come late; the first heartbeat tells it at once.
+                self.heartbeat_at = Instant::now();
                 if term < self.agent.last_term() {
                     tracing::warn!(
                         term,

@@ -3,6 +3,7 @@
 use muster_domain::id::Term;
 use muster_proto::{AUTHORIZATION, LEFT_TERM};
 use muster_runtime::secret::Secret;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Request;
@@ -82,13 +83,30 @@ impl Coordinator {
     }
 
     /// Another one, of which this one told. `None`: the address is not one, or would be spoken to with less (or other)
-    /// protection than this one.
+    /// protection than this one, or is this worker's own machine, where a rank may listen for the secret.
     pub(crate) fn told_of(&self, url: &str) -> Option<Self> {
         let scheme = |url: &str| url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         if scheme(url) != scheme(&self.url) {
             return None;
         }
-        Self::new(url, self.ca_pem.clone(), self.secret.clone()).ok()
+        let other = Self::new(url, self.ca_pem.clone(), self.secret.clone()).ok()?;
+        if other.is_on_this_machine() && !self.is_on_this_machine() {
+            return None;
+        }
+        Some(other)
+    }
+
+    /// Whether its address means whatever machine uses it.
+    fn is_on_this_machine(&self) -> bool {
+        let host = self.endpoint.uri().host().unwrap_or_default();
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        match literal.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback() || address.to_canonical().is_unspecified(),
+            Err(_) => {
+                let name = host.trim_end_matches('.').to_ascii_lowercase();
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        }
     }
 
     /// Its address, for logs.

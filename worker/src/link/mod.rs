@@ -47,9 +47,16 @@ pub(crate) struct Link {
 
 /// How a stream came to its end.
 struct Ended {
-    /// The term of the leader that welcomed the worker, if one did.
-    welcomed: Option<Term>,
+    welcomed: Option<Welcomed>,
     why: Why,
+}
+
+/// A leader took the worker in.
+#[derive(Clone, Copy, Debug)]
+struct Welcomed {
+    term: Term,
+    /// How long the stream went on from then.
+    lasted: Duration,
 }
 
 /// Why.
@@ -103,7 +110,7 @@ impl Link {
             metrics::stream(why.name());
             let coordinator = target.coordinator.name();
             match (&why, welcomed) {
-                (_, Some(term)) => {
+                (_, Some(Welcomed { term, .. })) => {
                     tracing::warn!(coordinator, term, reason = %why, "lost the coordinator; ranks go on, connecting again");
                     said = Said::default();
                 }
@@ -151,7 +158,7 @@ impl Link {
             Ok(never) => match never {},
             Err(why) => why,
         };
-        let welcomed = talk.welcomed;
+        let welcomed = talk.welcomed.map(|(term, at)| Welcomed { term, lasted: at.elapsed() });
         drop(talk);
         // Should the driver be gone, so is the process.
         let _ = self.tell(Input::Closed { stream }).await;
@@ -175,7 +182,8 @@ struct Talk<'a> {
     broken: CancellationToken,
     outgoing: Outgoing,
     logs: JoinSet<()>,
-    welcomed: Option<Term>,
+    /// By the leader of which term, and when.
+    welcomed: Option<(Term, Instant)>,
     _end: DropGuard,
 }
 
@@ -202,7 +210,7 @@ impl Talk<'_> {
                 if let ToWorker::Welcome { term } = message
                     && self.welcomed.is_none()
                 {
-                    self.welcomed = Some(term);
+                    self.welcomed = Some((term, Instant::now()));
                     metrics::stream("welcomed");
                     tracing::info!(coordinator = self.coordinator.name(), term, "connected");
                 }
