@@ -1,6 +1,6 @@
 //! The store and the election of several coordinators, in etcd.
 //!
-//! [`store`] keeps the documents, [`election`] runs the rules of [`muster_domain::leadership`]. They share the keys, and
+//! `store` keeps the documents, `election` runs the rules of [`muster_domain::leadership`]. They share the keys, and
 //! what the one knows of the leadership that the other writes under. Watches and reads are hints here; what is true is
 //! decided by transactions that compare revisions.
 

@@ -1,7 +1,7 @@
 //! The gRPC service that workers dial.
 //!
 //! A worker may send anything: whatever does not make sense is refused with a reason to the worker, logged and
-//! counted, and ends its stream. The two halves of a stream share an [`Ending`](super::sessions::Ending).
+//! counted, and ends its stream. The two halves of a stream share an [`Ending`].
 //!
 //! Only a leader keeps streams. A follower answers with the leader's address; while there is none it waits for one, so
 //! that a fleet that lost its leader is with the next one as soon as it leads.

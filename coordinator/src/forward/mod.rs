@@ -3,7 +3,7 @@
 //!
 //! Core repeats a call only on 503, and deletes the job on its side on any other error or after 5 s (reliability F1-F3). So
 //! every way in which this can fail is a 503 in good time, but for the one call that must not be repeated when it may have
-//! been done ([`may_repeat`]). A request is passed on at most once: the header [`FORWARDED`] says that it was.
+//! been done (`may_repeat`). A request is passed on at most once: the header `muster-forwarded` says that it was.
 
 mod came;
 mod headers;
