@@ -2,7 +2,7 @@
 //! its absence would be noticed.
 //!
 //! In every normal build [`stands`] is the constant `true` and costs nothing. The feature `mutants`, which only
-//! `tests/simulation` ever turns on, lets [`remove`] take one away for the present thread.
+//! `tests/simulation` ever turns on, lets `remove` take one away for the present thread.
 
 /// A rule that holds something up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
