@@ -20,6 +20,8 @@ const HEALTH_EVERY: Duration = Duration::from_millis(250);
 /// So many answers missing in a row, and it gets nothing any more.
 const ILL_AFTER: u32 = 2;
 const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+/// How long a request waits for a server while none is well; with what the server itself may take, less than Core's 5 s.
+const QUEUE_LIMIT: Duration = Duration::from_secs(1);
 const PIECE_BYTES: usize = 64 * 1024;
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 49\r\n\
@@ -37,6 +39,7 @@ pub struct Backend {
 /// The balancer. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Balancer {
+    pool: Arc<Pool>,
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -62,8 +65,16 @@ impl Balancer {
         let mut tasks: Vec<_> = (0..pool.backends.len())
             .map(|number| tokio::spawn(examine(Arc::clone(&pool), number, client.clone())))
             .collect();
-        tasks.push(tokio::spawn(accept(listener, pool)));
-        Ok(Self { address, tasks })
+        tasks.push(tokio::spawn(accept(listener, Arc::clone(&pool))));
+        Ok(Self { pool, address, tasks })
+    }
+
+    /// Waits until it has found every server well.
+    pub async fn all_are_well(&self) {
+        for well in &self.pool.well {
+            // Never closed while this is borrowed.
+            well.subscribe().wait_for(|well| *well).await.ok();
+        }
     }
 
     /// Its base URL.
@@ -137,8 +148,21 @@ async fn serve(mut client: TcpStream, pool: Arc<Pool>) -> io::Result<()> {
 }
 
 impl Pool {
-    /// The next one that is well and takes the connection, with the news of its health.
+    /// The next one that is well and takes the connection, with the news of its health; waits a little for one.
     async fn connect(&self) -> Option<(TcpStream, watch::Receiver<bool>)> {
+        let found = async {
+            loop {
+                if let Some(found) = self.connect_now().await {
+                    return found;
+                }
+                // By then each one's health has been asked again.
+                tokio::time::sleep(HEALTH_EVERY).await;
+            }
+        };
+        tokio::time::timeout(QUEUE_LIMIT, found).await.ok()
+    }
+
+    async fn connect_now(&self) -> Option<(TcpStream, watch::Receiver<bool>)> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for step in 0..self.backends.len() {
             let number = (first + step) % self.backends.len();

@@ -1,6 +1,6 @@
 //! Ports for servers under test.
 
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 const FIRST: u16 = 21_000;
@@ -19,7 +19,9 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         let port = FIRST + (offset + step) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // Asked by connecting: a listener, however short-lived, would be inherited by whatever another thread starts just
+        // now, and be in the way of the server that is to have the port.
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }
     }

@@ -87,6 +87,9 @@ impl Site {
             site.start_worker(&name)?;
         }
         site.wait_for_nodes(site.options.workers.len()).await?;
+        if let Some(balancer) = &site.balancer {
+            balancer.all_are_well().await;
+        }
         Ok(site)
     }
 
