@@ -47,6 +47,8 @@ pub enum RankEnd {
     Stopped,
     /// It is gone, and nobody saw how: the node was restarted, or somebody removed it by hand.
     Vanished,
+    /// Its container engine was restarted and ended it.
+    EngineRestarted,
 }
 
 /// Where a rank stands on its worker.

@@ -268,6 +268,7 @@ fn outcome(end: &RankEnd) -> &'static str {
         RankEnd::TimeLimit => "time_limit",
         RankEnd::Stopped => "stopped",
         RankEnd::Vanished => "vanished",
+        RankEnd::EngineRestarted => "engine_restarted",
     }
 }
 

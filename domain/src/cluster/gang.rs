@@ -293,6 +293,7 @@ fn decisive_end(tracked: &Tracked, placement: &Placement) -> Option<EndCause> {
                 // Nobody here asked for it, since the gang is not being stopped.
                 RankEnd::Stopped => Some(EndCause::Killed { rank, signal: 15 }),
                 RankEnd::TimeLimit => Some(EndCause::TimeLimit),
+                RankEnd::EngineRestarted => Some(EndCause::EngineRestarted { node: node.to_string(), rank }),
                 RankEnd::Vanished => Some(EndCause::NodeLost { node: node.to_string(), rank }),
             },
             None if seen.is_gone() => Some(EndCause::NodeLost { node: node.to_string(), rank }),

@@ -287,5 +287,6 @@ fn end_words(end: &RankEnd) -> String {
         RankEnd::TimeLimit => "ended: its time was up".to_owned(),
         RankEnd::Stopped => "stopped".to_owned(),
         RankEnd::Vanished => "vanished: nobody saw how it ended".to_owned(),
+        RankEnd::EngineRestarted => "ended by a restart of the node's container engine".to_owned(),
     }
 }

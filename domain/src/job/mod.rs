@@ -47,6 +47,13 @@ pub enum EndCause {
         /// Which rank.
         rank: u32,
     },
+    /// The container engine of a node was restarted and ended a rank: neither the program's doing nor anybody's verdict.
+    EngineRestarted {
+        /// Which node.
+        node: String,
+        /// Which rank.
+        rank: u32,
+    },
     /// An operator took one of its nodes out of service, and the deadline for leaving it has passed.
     Drained {
         /// Which node.

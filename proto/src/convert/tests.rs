@@ -28,6 +28,7 @@ fn end() -> impl Strategy<Value = RankEnd> {
         Just(RankEnd::TimeLimit),
         Just(RankEnd::Stopped),
         Just(RankEnd::Vanished),
+        Just(RankEnd::EngineRestarted),
     ]
 }
 
@@ -264,6 +265,22 @@ fn unknown_values_of_enums_are_refused() {
         let message = Some(v1::push_log_request::Message::Piece(piece));
         assert_eq!(LogPush::try_from(v1::PushLogRequest { message }).unwrap_err().field, "piece.source");
     }
+}
+
+#[test]
+fn a_receiver_that_knows_no_restarts_of_engines_reads_that_the_rank_vanished() {
+    let state = RankState::Ended { end: RankEnd::EngineRestarted, age_ms: 5 };
+    let mut report: v1::RankReport = RankReport { key: one_key(), state: state.clone(), time_limit_ms: None }.into();
+    assert_eq!(RankReport::try_from(report.clone()).unwrap().state, state);
+    let Some(v1::rank_report::State::Ended(ended)) = &mut report.state else { panic!("{report:?}") };
+    ended.engine_restarted = false;
+    let vanished = RankState::Ended { end: RankEnd::Vanished, age_ms: 5 };
+    assert_eq!(RankReport::try_from(report.clone()).unwrap().state, vanished);
+    // With any other kind the field says nothing.
+    let Some(v1::rank_report::State::Ended(ended)) = &mut report.state else { panic!("{report:?}") };
+    (ended.engine_restarted, ended.kind) = (true, v1::EndKind::Exited.into());
+    let exited = RankState::Ended { end: RankEnd::Exited { code: 0 }, age_ms: 5 };
+    assert_eq!(RankReport::try_from(report).unwrap().state, exited);
 }
 
 #[test]

@@ -130,9 +130,11 @@ fn ended(end: &RankEnd, age_ms: u64) -> v1::RankEnded {
         RankEnd::Killed { signal } => (v1::EndKind::Killed, 0, *signal),
         RankEnd::TimeLimit => (v1::EndKind::TimeLimit, 0, 0),
         RankEnd::Stopped => (v1::EndKind::Stopped, 0, 0),
-        RankEnd::Vanished => (v1::EndKind::Vanished, 0, 0),
+        // An older receiver refuses a kind that it does not know, and the whole stream with it; a field it passes over.
+        RankEnd::Vanished | RankEnd::EngineRestarted => (v1::EndKind::Vanished, 0, 0),
     };
-    v1::RankEnded { kind: kind.into(), code, signal, age_ms }
+    let engine_restarted = *end == RankEnd::EngineRestarted;
+    v1::RankEnded { kind: kind.into(), code, signal, age_ms, engine_restarted }
 }
 
 fn end(ended: &v1::RankEnded) -> Result<RankEnd, Malformed> {
@@ -144,6 +146,7 @@ fn end(ended: &v1::RankEnded) -> Result<RankEnd, Malformed> {
         v1::EndKind::Killed => RankEnd::Killed { signal: ended.signal },
         v1::EndKind::TimeLimit => RankEnd::TimeLimit,
         v1::EndKind::Stopped => RankEnd::Stopped,
+        v1::EndKind::Vanished if ended.engine_restarted => RankEnd::EngineRestarted,
         v1::EndKind::Vanished => RankEnd::Vanished,
     })
 }

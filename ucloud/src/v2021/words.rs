@@ -109,9 +109,11 @@ fn state_of(cause: &EndCause) -> JobState {
         | EndCause::Terminated
         | EndCause::NoCredit => JobState::Success,
         EndCause::TimeLimit => JobState::Expired,
-        EndCause::NodeLost { .. } | EndCause::Drained { .. } | EndCause::CannotStart { .. } | EndCause::Orphaned => {
-            JobState::Failure
-        }
+        EndCause::NodeLost { .. }
+        | EndCause::EngineRestarted { .. }
+        | EndCause::Drained { .. }
+        | EndCause::CannotStart { .. }
+        | EndCause::Orphaned => JobState::Failure,
     }
 }
 
@@ -128,6 +130,11 @@ fn reason_of(cause: &EndCause) -> String {
         EndCause::NodeLost { node, rank } => {
             format!("The job has failed: node {} was lost (rank {rank}). Please start it again", clean(node))
         }
+        EndCause::EngineRestarted { node, rank } => format!(
+            "The job was ended by a restart of the container engine on node {} (rank {rank}). This was no fault of your \
+             program. Please start the job again",
+            clean(node)
+        ),
         EndCause::Drained { node } => format!(
             "The machine was taken out of service by its operator (node {} was drained). Please start the job again",
             clean(node)

@@ -43,6 +43,12 @@ fn every_end_has_its_state_and_words() {
             "The job has failed: node node-1 was lost (rank 3). Please start it again",
         ),
         (
+            EndCause::EngineRestarted { node: text("node-1"), rank: 3 },
+            "FAILURE",
+            "The job was ended by a restart of the container engine on node node-1 (rank 3). This was no fault of your \
+             program. Please start the job again",
+        ),
+        (
             EndCause::Drained { node: text("node-1") },
             "FAILURE",
             "The machine was taken out of service by its operator (node node-1 was drained). Please start the job again",

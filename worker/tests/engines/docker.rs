@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use futures_util::future::BoxFuture;
 use muster_domain::id::{ClusterName, JobId, NodeName};
 use muster_worker::engine::Engine;
-use muster_worker::engine::docker::{DockerEngine, DockerSettings, PullPolicy};
+use muster_worker::engine::docker::{DockerEngine, DockerSettings, NetworkMode, PullPolicy};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,9 +27,13 @@ struct DockerFixture {
 }
 
 async fn docker() -> Result<DockerFixture, String> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let socket = std::env::var("MUSTER_TEST_DOCKER")
         .map_err(|_| "MUSTER_TEST_DOCKER names no engine's socket; see tests/setup/docker.sh".to_owned())?;
+    fixture_at(socket, None).await
+}
+
+async fn fixture_at(socket: String, network: Option<NetworkMode>) -> Result<DockerFixture, String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     // Tests run at the same time: each has a cluster of its own.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let cluster = ClusterName::new(format!("test-{}-{number}", std::process::id())).unwrap();
@@ -41,6 +45,9 @@ async fn docker() -> Result<DockerFixture, String> {
         NodeName::new("node-a").unwrap(),
     );
     settings.socket = Some(socket);
+    if let Some(network) = network {
+        settings.network = network;
+    }
     settings.pull = PullPolicy::Never;
     settings.log_limit_bytes = 1 << 20;
     settings.pids_limit = 64;
@@ -152,4 +159,6 @@ macro_rules! docker_checks {
 }
 
 mod container;
+mod dockerd;
 mod network;
+mod restart;

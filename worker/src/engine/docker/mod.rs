@@ -13,6 +13,7 @@ mod log;
 mod network;
 mod observe;
 mod rank;
+mod restart;
 mod saved;
 mod settings;
 mod signal;
@@ -35,8 +36,10 @@ use muster_domain::id::RankKey;
 use muster_domain::peers::PeerFiles;
 use muster_domain::rank::{Assignment, RankEnd};
 use muster_domain::time::Moment;
+use restart::Watch;
 use settings::User;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subnet::Subnet;
 use tokio::sync::Notify;
@@ -71,6 +74,9 @@ struct Inner {
     started: Mutex<BTreeMap<RankKey, Moment>>,
     /// Ranks that were killed in place of a SIGTERM that could not reach them.
     terminated_by_kill: Mutex<BTreeSet<RankKey>>,
+    /// Whether containers outlive the engine, as it said last.
+    live_restore: AtomicBool,
+    watches: Mutex<BTreeMap<RankKey, Watch>>,
 }
 
 impl DockerEngine {
@@ -125,6 +131,8 @@ impl DockerEngine {
             starts: Notify::new(),
             started: Mutex::default(),
             terminated_by_kill: Mutex::default(),
+            live_restore: AtomicBool::new(info.live_restore_enabled == Some(true)),
+            watches: Mutex::default(),
         };
         inner.sweep_logs().await;
         Ok(Self { inner: Arc::new(inner) })
@@ -173,7 +181,13 @@ impl Inner {
     async fn describe(&self) -> Result<EngineInfo, EngineError> {
         let silent = |error: call::CallError| error.on("the Docker Engine could not be asked about itself");
         let info = call(LOOK, self.docker.info()).await.map_err(silent)?;
-        let version = info.server_version.clone().unwrap_or_default();
+        let live_restore = info.live_restore_enabled == Some(true);
+        self.live_restore.store(live_restore, Ordering::Relaxed);
+        let mut version = info.server_version.clone().unwrap_or_default();
+        if !live_restore {
+            // `muster nodes` shows it: this node's ranks end with a restart of its engine.
+            version.push_str(" without live-restore");
+        }
         let network_zone = match &self.settings.network {
             NetworkMode::Bridge { .. } => format!("docker-{}", info.id.as_deref().unwrap_or_default()),
             NetworkMode::Overlay { .. } => {
@@ -202,6 +216,10 @@ impl Inner {
 
     fn terminated_by_kill(&self) -> MutexGuard<'_, BTreeSet<RankKey>> {
         self.terminated_by_kill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<RankKey, Watch>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -40,8 +40,10 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     /// Who its processes are.
     pub(super) user: User,
-    id: String,
-    state: ContainerState,
+    /// The engine's own name for it.
+    pub(super) id: String,
+    /// What the engine says of it.
+    pub(super) state: ContainerState,
 }
 
 impl Container {
@@ -218,13 +220,20 @@ impl Inner {
                 Phase::Created => return Err(unavailable("the rank has not been started")),
                 Phase::Running => {
                     self.note_start(&container);
-                    tokio::select! {
-                        stopped = self.wait_for_stop(key) => stopped?,
+                    self.begin_watch(key);
+                    let stopped = tokio::select! {
+                        // The engine's signals come before what they cause, and are taken in first.
+                        biased;
+                        never = self.note_signals(key, &container) => match never {},
+                        stopped = self.wait_for_stop(key) => stopped,
                         never = self.remember_log_begin(key) => match never {},
-                    }
+                    };
+                    self.end_watch(key, stopped.is_err());
+                    stopped?;
                     seen_running = true;
                 }
                 Phase::Ended => {
+                    let by_restart = self.ended_by_restart(&container).await?;
                     let ended_at = container.ended_at(clock::now());
                     let measured = self.started().get(key).map(|started| ended_at.since_ms(*started));
                     let age_ms = match measured {
@@ -233,7 +242,8 @@ impl Inner {
                         Some(most) => container.wall_age_ms().min(most),
                         None => container.wall_age_ms(),
                     };
-                    return Ok((self.told(key, container.end()), age_ms));
+                    let end = if by_restart { RankEnd::EngineRestarted } else { self.told(key, container.end()) };
+                    return Ok((end, age_ms));
                 }
             }
         }

@@ -160,6 +160,7 @@ impl Inner {
         self.forget(key).await?;
         self.started().remove(key);
         self.terminated_by_kill().remove(key);
+        self.watches().remove(key);
         self.sweep_logs().await;
         Ok(())
     }
