@@ -7,6 +7,7 @@ fn node(name: &str) -> Write {
     Write::Node(Box::new(NodeRecord {
         name: NodeName::new(name).unwrap(),
         admission: Admission::Open,
+        drained_ms: 0,
         boot_id: "boot".into(),
         capacity: Resources { cores: 1, memory_bytes: 1, gpus: 0 },
         categories: vec![],

@@ -45,6 +45,10 @@ pub enum Guard {
     PatientOrphan,
     /// An age grows no faster than the leader saw time pass.
     ClampedAge,
+    /// A gang is charged no further than every rank that has not ended is proven to run.
+    EvidenceOfAll,
+    /// That a rank is missing on a machine that was not booted anew counts for the brake.
+    MissingIsJudged,
     /// Only a job that Core has shown to know is charged.
     KnownJobsPay,
 }

@@ -17,8 +17,7 @@ pub enum Admission {
     Cordoned,
     /// It does not; what is on it goes on until it ends, or is ended at the deadline.
     Draining {
-        /// Milliseconds from the order, or from a later take-over of leadership, which gives users more time but never
-        /// less. `None`: there is no deadline.
+        /// Milliseconds from the order. `None`: there is no deadline.
         deadline_ms: Option<u64>,
     },
 }
@@ -32,6 +31,10 @@ pub struct NodeRecord {
     /// What operators decided.
     #[serde(default)]
     pub admission: Admission,
+    /// For how long a drain with a deadline has gone on, in milliseconds: written every minute, so that a change of leadership
+    /// gives users a minute more at most, and never less. No wall clock is asked.
+    #[serde(default)]
+    pub drained_ms: u64,
     /// The machine's boot as its worker last said it.
     pub boot_id: String,
     /// What jobs may use.
@@ -57,6 +60,7 @@ impl NodeRecord {
         Self {
             name: hello.node.clone(),
             admission,
+            drained_ms: 0,
             boot_id: hello.boot_id.clone(),
             capacity: hello.capacity,
             categories: hello.categories.clone(),

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Nodes that are remembered; beyond, unknown ones are turned away (I12).
 const MOST_NODES: usize = 10_000;
+/// How often it is written down how long a drain has gone on.
+const NOTED_EVERY_MS: u64 = 60_000;
 
 impl Cluster {
     /// Why a node cannot be taken in, if so.
@@ -26,7 +28,8 @@ impl Cluster {
     /// Writes a node's document if it says something new; a reconnect without change costs no write.
     pub(super) fn remember(&mut self, hello: &Hello) {
         let known = self.records.get(&hello.node);
-        let record = NodeRecord::new(hello, known.map(|record| record.admission).unwrap_or_default());
+        let mut record = NodeRecord::new(hello, known.map(|record| record.admission).unwrap_or_default());
+        record.drained_ms = known.map_or(0, |record| record.drained_ms);
         if known != Some(&record) {
             self.records.insert(hello.node.clone(), record);
             self.save_node(&hello.node);
@@ -44,9 +47,29 @@ impl Cluster {
 
     /// When what runs on a node must have left it, if its drain has a deadline.
     pub(super) fn drained_at(&self, name: &NodeName) -> Option<Moment> {
-        let Admission::Draining { deadline_ms } = self.admission(name) else { return None };
-        let node = self.nodes.get(name)?;
-        Some(node.decided.plus_ms(deadline_ms?))
+        Some(self.nodes.get(name)?.decided.plus_ms(drain_left_ms(self.records.get(name)?)?))
+    }
+
+    /// When it is next written down how long a drain has gone on. What is over needs no note.
+    pub(super) fn drains_noted_at(&self) -> Option<Moment> {
+        let noted_at = |record: &NodeRecord| {
+            let left_ms = drain_left_ms(record).filter(|left_ms| *left_ms > 0)?;
+            Some(self.nodes.get(&record.name)?.decided.plus_ms(left_ms.min(NOTED_EVERY_MS)))
+        };
+        self.records.values().filter_map(noted_at).min()
+    }
+
+    pub(super) fn note_drains(&mut self, now: Now) {
+        if self.drains_noted_at().is_none_or(|moment| moment > now.moment) {
+            return;
+        }
+        let goes_on = |record: &&mut NodeRecord| drain_left_ms(record).is_some_and(|left_ms| left_ms > 0);
+        for record in self.records.values_mut().filter(goes_on) {
+            let Some(node) = self.nodes.get_mut(&record.name) else { continue };
+            record.drained_ms = record.drained_ms.saturating_add(now.moment.since_ms(node.decided));
+            node.decided = now.moment;
+            self.writes.entry(DocumentKey::Node(record.name.clone())).or_default();
+        }
     }
 
     /// The first node of a placement that is being drained.
@@ -61,6 +84,7 @@ impl Cluster {
         };
         if record.admission != admission {
             record.admission = admission;
+            record.drained_ms = 0;
             self.save_node(name);
             self.nodes.entry(name.clone()).or_default().decided = now.moment;
             self.replan = true;
@@ -124,6 +148,12 @@ impl Cluster {
              lost"
         ))
     }
+}
+
+/// What is left until the deadline of a drain, as of its last note.
+fn drain_left_ms(record: &NodeRecord) -> Option<u64> {
+    let Admission::Draining { deadline_ms: Some(deadline_ms) } = record.admission else { return None };
+    Some(deadline_ms.saturating_sub(record.drained_ms))
 }
 
 fn unknown(name: &NodeName) -> Refusal {

@@ -159,8 +159,8 @@ impl Cluster {
     }
 
     fn look_at_running(&self, now: Moment, tracked: &Tracked, placement: &Placement) -> Finding {
-        if let Some(cause) = decisive_end(tracked, placement) {
-            return Finding::Over(cause);
+        if let Some(finding) = decisive_end(tracked, placement) {
+            return finding;
         }
         // Ranks that have ended well need their nodes no more.
         let ended = |seen: &Seen| matches!(seen.state, Some(RankState::Ended { .. }));
@@ -281,25 +281,41 @@ fn first_failure(tracked: &Tracked, placement: &Placement) -> Option<Finding> {
 }
 
 /// What ends a running gang: the end of rank 0, or the bad end of any rank. Memory comes first, because what it kills
-/// makes the others fail; then the lowest rank speaks.
-fn decisive_end(tracked: &Tracked, placement: &Placement) -> Option<EndCause> {
-    let causes =
-        (0..).zip(tracked.seen.iter().zip(&placement.0)).filter_map(|(rank, (seen, node))| match &seen.state {
+/// makes the others fail; then the lowest rank speaks. That a rank is missing on a machine which was not booted anew is a
+/// verdict, not an end: its worker may look at the wrong engine, and many may at once (I11).
+fn decisive_end(tracked: &Tracked, placement: &Placement) -> Option<Finding> {
+    let (mut certain, mut missing) = (Vec::new(), None);
+    for (rank, (seen, node)) in (0..).zip(tracked.seen.iter().zip(&placement.0)) {
+        let lost = || EndCause::NodeLost { node: node.to_string(), rank };
+        let cause = match &seen.state {
             Some(RankState::Ended { end, .. }) => match end {
-                RankEnd::Exited { code: 0 } if rank != 0 => None,
-                RankEnd::Exited { code } => Some(EndCause::Exited { rank, code: *code }),
-                RankEnd::OutOfMemory => Some(EndCause::OutOfMemory { rank }),
-                RankEnd::Killed { signal } => Some(EndCause::Killed { rank, signal: *signal }),
+                RankEnd::Exited { code: 0 } if rank != 0 => continue,
+                RankEnd::Exited { code } => EndCause::Exited { rank, code: *code },
+                RankEnd::OutOfMemory => EndCause::OutOfMemory { rank },
+                RankEnd::Killed { signal } => EndCause::Killed { rank, signal: *signal },
                 // Nobody here asked for it, since the gang is not being stopped.
-                RankEnd::Stopped => Some(EndCause::Killed { rank, signal: 15 }),
-                RankEnd::TimeLimit => Some(EndCause::TimeLimit),
-                RankEnd::EngineRestarted => Some(EndCause::EngineRestarted { node: node.to_string(), rank }),
-                RankEnd::Vanished => Some(EndCause::NodeLost { node: node.to_string(), rank }),
+                RankEnd::Stopped => EndCause::Killed { rank, signal: 15 },
+                RankEnd::TimeLimit => EndCause::TimeLimit,
+                RankEnd::EngineRestarted => EndCause::EngineRestarted { node: node.to_string(), rank },
+                RankEnd::Vanished if seen.rebooted => lost(),
+                RankEnd::Vanished => {
+                    missing.get_or_insert_with(lost);
+                    continue;
+                }
             },
-            None if seen.is_gone() => Some(EndCause::NodeLost { node: node.to_string(), rank }),
-            _ => None,
-        });
-    let mut causes: Vec<EndCause> = causes.collect();
-    let memory = causes.iter().position(|cause| matches!(cause, EndCause::OutOfMemory { .. })).unwrap_or(0);
-    (!causes.is_empty()).then(|| causes.swap_remove(memory))
+            None if seen.is_gone() && seen.rebooted => lost(),
+            None if seen.is_gone() => {
+                missing.get_or_insert_with(lost);
+                continue;
+            }
+            _ => continue,
+        };
+        certain.push(cause);
+    }
+    let memory = certain.iter().position(|cause| matches!(cause, EndCause::OutOfMemory { .. })).unwrap_or(0);
+    if certain.is_empty() {
+        let judged = |cause| Finding::Judged(Verdict::Lost, cause);
+        return missing.map(if guard::stands(Guard::MissingIsJudged) { judged } else { Finding::Over });
+    }
+    Some(Finding::Over(certain.swap_remove(memory)))
 }

@@ -94,7 +94,7 @@ impl Cluster {
             due: None,
             jobs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            // Known before they are heard; the deadline of a drain counts from now.
+            // Known before they are heard; what is left of a drain's deadline counts from now.
             nodes: documents.nodes.iter().map(|record| (record.name.clone(), Node::restored(now.moment))).collect(),
             records: documents.nodes.into_iter().map(|record| (record.name.clone(), record)).collect(),
             sessions: BTreeMap::new(),
@@ -165,7 +165,8 @@ impl Cluster {
         let timer = self.timers.first().map(|(moment, _)| *moment);
         let silence =
             self.nodes.values().filter_map(|node| node.goes_offline_at(&self.settings, self.awake_since)).min();
-        [timer, silence, self.retention_at, self.sweep.due, self.disowns_at()].into_iter().flatten().min()
+        let others = [self.retention_at, self.sweep.due, self.disowns_at(), self.doubts_at(), self.drains_noted_at()];
+        [timer, silence].into_iter().chain(others).flatten().min()
     }
 
     /// The leader's term.
@@ -215,6 +216,7 @@ impl Cluster {
             self.drive(now, &id);
         }
         self.notice_silence(now);
+        self.note_drains(now);
         self.disown_strangers(now);
         self.end_retention(now);
     }

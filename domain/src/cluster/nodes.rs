@@ -4,7 +4,7 @@ use super::track::Word;
 use super::{Cluster, Settings};
 use crate::effect::{Effect, ToWorker};
 use crate::guard::{self, Guard};
-use crate::id::{JobId, NodeName, RankKey, SessionId};
+use crate::id::{JobId, NodeName, Rank, RankKey, SessionId};
 use crate::job::{Job, Life};
 use crate::rank::{Command, RankReport, RankState};
 use crate::resources::Resources;
@@ -41,7 +41,8 @@ pub(super) struct Node {
     engine_back: Moment,
     /// When its silence was noticed, while it lasts.
     pub(super) silent: Option<Moment>,
-    /// When operators last decided about it, or a later take-over: what the deadline of a drain counts from.
+    /// When operators last decided about it, or when it was last noted how long a drain has gone on, or this leader's
+    /// take-over: what is left of the deadline counts from here.
     pub(super) decided: Moment,
     /// Given to ranks.
     pub(super) used: Resources,
@@ -99,6 +100,7 @@ impl Cluster {
             self.alarm(format!("a worker was turned away: {reason}"));
             return;
         }
+        self.notice_boot(&hello);
         self.remember(&hello);
         let name = hello.node.clone();
         let ranks = std::mem::take(&mut hello.ranks);
@@ -126,6 +128,16 @@ impl Cluster {
         // It may come late, from a stream that its worker has given up: what runs is believed, that anything does not is not.
         let word = Word { confirms: false, proves: false, sent_at_ms, after: Moment(0) };
         self.take_in(now, &name, ranks, word, false, 0);
+    }
+
+    /// Nothing that was placed on a machine outlives its boot.
+    fn notice_boot(&mut self, hello: &Hello) {
+        let booted = self.records.get(&hello.node).is_some_and(|record| record.boot_id != hello.boot_id);
+        for key in self.nodes.get(&hello.node).into_iter().filter(|_| booted).flat_map(|node| &node.placed) {
+            if let Some(seen) = self.jobs.get_mut(&key.job).and_then(|job| job.seen.get_mut(key.rank as usize)) {
+                seen.rebooted = true;
+            }
+        }
     }
 
     /// Why a hello cannot be the next word of the node that it names: its inventory would be taken for that node's.
@@ -307,26 +319,27 @@ impl Cluster {
     /// comes back, and must not keep the rest of the gang's room.
     pub(super) fn give_room_of_the_gone(&mut self, id: &JobId) {
         let Some(tracked) = self.jobs.get(id) else { return };
-        let job = &tracked.job;
-        for (rank, _) in (0..).zip(&tracked.seen).filter(|(_, seen)| seen.is_gone()) {
-            let Some(node) = job.node_of(rank).and_then(|name| self.nodes.get_mut(name)) else { continue };
-            if node.placed.remove(&RankKey { job: id.clone(), rank, attempt: job.attempt }) {
-                node.used = node.used.minus(&job.spec.per_rank);
-                self.replan = true;
-            }
+        let gone = (0..).zip(&tracked.seen).filter(|(_, seen)| seen.is_gone()).map(|(rank, _)| rank);
+        for rank in gone {
+            self.replan |= free_rank(&mut self.nodes, &tracked.job, rank);
         }
     }
 
     /// Gives it back.
     pub(super) fn give_room(&mut self, job: &Job) {
-        for (rank, name) in (0..).zip(job.life.placement().into_iter().flat_map(|placement| &placement.0)) {
-            let Some(node) = self.nodes.get_mut(name) else {
-                continue;
-            };
-            if node.placed.remove(&RankKey { job: job.spec.id.clone(), rank, attempt: job.attempt }) {
-                node.used = node.used.minus(&job.spec.per_rank);
-            }
+        for rank in 0..job.spec.replicas {
+            free_rank(&mut self.nodes, job, rank);
         }
         self.replan = true;
     }
+}
+
+/// Takes one rank off the books of its node. Answers whether it was on them.
+fn free_rank(nodes: &mut BTreeMap<NodeName, Node>, job: &Job, rank: Rank) -> bool {
+    let Some(node) = job.node_of(rank).and_then(|name| nodes.get_mut(name)) else { return false };
+    let freed = node.placed.remove(&RankKey { job: job.spec.id.clone(), rank, attempt: job.attempt });
+    if freed {
+        node.used = node.used.minus(&job.spec.per_rank);
+    }
+    freed
 }

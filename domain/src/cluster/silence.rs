@@ -1,4 +1,4 @@
-//! Nodes that fall silent, and a leader that doubts itself when too many do at once.
+//! Nodes that fall silent, and a leader that doubts itself when too many do at once, or when it hears none at all.
 
 use super::Cluster;
 use crate::effect::Effect;
@@ -27,6 +27,26 @@ impl Cluster {
             self.replan = true;
             self.doubt_myself(now.moment);
         }
+        if self.doubts_at().is_some_and(|moment| moment <= now.moment) {
+            let expected = self.in_service().count();
+            self.offer_leadership(format!(
+                "none of the {expected} nodes in service has dialled this coordinator since it leads: it is cut off from \
+                 them, or all of them are down; look at the network between coordinator and nodes, and at \
+                 advertise.fleet of this coordinator"
+            ));
+        }
+    }
+
+    /// When a leader that has heard no node at all doubts itself. A time in which it did not listen does not count.
+    pub(super) fn doubts_at(&self) -> Option<Moment> {
+        let deaf = !self.yielded && self.nodes.values().all(|node| node.heard.is_none());
+        let doubts = deaf && self.in_service().count() >= LEAST_SILENT;
+        doubts.then(|| self.restored_at.max(self.awake_since).plus_ms(AT_ONCE_MS))
+    }
+
+    /// The nodes that no operator took out of service.
+    fn in_service(&self) -> impl Iterator<Item = &NodeName> {
+        self.records.values().filter(|record| record.admission == Admission::Open).map(|record| &record.name)
     }
 
     /// A leader that is cut off from most workers is more likely at fault than they are (reliability B.5). Nodes that
@@ -47,12 +67,15 @@ impl Cluster {
         if silent < LEAST_SILENT || silent <= heard {
             return;
         }
-        self.yielded = true;
-        let reason = format!(
+        self.offer_leadership(format!(
             "{silent} of {} nodes fell silent at once: this coordinator is cut off from them, or something that they share \
              has failed; look at the network between coordinator and nodes",
             silent + heard
-        );
+        ));
+    }
+
+    fn offer_leadership(&mut self, reason: String) {
+        self.yielded = true;
         self.alarm(reason.clone());
         self.effects.push(Effect::Yield { reason });
     }

@@ -5,7 +5,7 @@ use crate::brake::Verdict;
 use crate::guard::{self, Guard};
 use crate::id::SessionId;
 use crate::job::Job;
-use crate::rank::RankState;
+use crate::rank::{RankEnd, RankState};
 use crate::schedule::Wait;
 use crate::time::Moment;
 
@@ -65,6 +65,8 @@ pub(super) struct Seen {
     /// one that its worker has given up long ago.
     confirmed: bool,
     started: Option<Started>,
+    /// Whether its machine has booted since the rank was placed: then nothing of it can be left.
+    pub(super) rebooted: bool,
     /// The first age seen in this term, and when: what the leader itself can vouch for.
     anchor: Option<(Moment, u64)>,
 }
@@ -134,6 +136,21 @@ impl Seen {
             _ => this.not_after.saturating_sub(first.not_before),
         };
         u64::try_from(behind.max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// How old `first` was, at least, when this rank was last proven to run.
+    pub(super) fn reaches_ms(&self, first: &Self, same_machine: bool) -> u64 {
+        let (Some(this), Some(first)) = (self.started, first.started) else { return 0 };
+        let behind = match (this.at, first.at) {
+            (Some(this), Some(first)) if same_machine => this.saturating_sub(first),
+            _ => this.not_before.saturating_sub(first.not_after),
+        };
+        u64::try_from(behind.saturating_add(i128::from(self.proven_ms)).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Whether its worker saw it end, which no silence can put in doubt.
+    fn has_ended(&self) -> bool {
+        matches!(&self.state, Some(RankState::Ended { end, .. }) if *end != RankEnd::Vanished)
     }
 
     /// Neither clock alone can inflate an age: it grows no faster than the leader saw time pass (reliability B.4).
@@ -255,8 +272,13 @@ impl Tracked {
         }
     }
 
-    /// Milliseconds that the whole gang has run, as far as rank 0's own clock proves it.
+    /// Milliseconds that the whole gang has run, as far as it is proven: on rank 0's own clock, and no further than where
+    /// every other rank that has not ended was seen last (reliability B.5: a lost node is charged to its last evidence).
     pub(super) fn run_ms(&self, offset_ms: u64) -> u64 {
-        self.seen.first().map_or(0, Seen::proven_ms).saturating_sub(offset_ms)
+        let Some((first, others)) = self.seen.split_first() else { return 0 };
+        let home = self.job.node_of(0);
+        let reached = (1..).zip(others).filter(|(_, seen)| !seen.has_ended() && guard::stands(Guard::EvidenceOfAll));
+        let reached = reached.map(|(rank, seen)| seen.reaches_ms(first, self.job.node_of(rank) == home));
+        reached.fold(first.proven_ms(), u64::min).saturating_sub(offset_ms)
     }
 }

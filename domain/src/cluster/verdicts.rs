@@ -11,7 +11,7 @@ use crate::view::BrakeView;
 /// Why a verdict is held back, in words for a job's user and for operators.
 pub(super) fn held_words(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Lost => "its node is silent, but too many jobs were lost in the last five minutes",
+        Verdict::Lost => "its node is silent or has it no more, but too many jobs were lost in the last five minutes",
         Verdict::Orphan => "Core says that it does not know too many jobs at once",
         Verdict::NoCredit => "Core says that too many wallets are empty at once",
         Verdict::Drain => {

@@ -111,7 +111,7 @@ impl World {
     fn check_settlement(&mut self, job: &Job) {
         let Life::Ended { ranks, .. } = &job.life else { return };
         let Some(history) = self.truth.jobs.get(&job.spec.id) else { return };
-        let proven = ranks.first().is_some_and(|rank| rank.end.as_ref().is_some_and(|end| *end != RankEnd::Vanished));
+        let proven = ranks.iter().all(|rank| rank.end.as_ref().is_some_and(|end| *end != RankEnd::Vanished));
         let (Some(running_at), true, false) = (history.running_at, proven, history.void) else { return };
         let gang = self.truth.gang(&job.spec.id, job.attempt, job.spec.replicas, self.t);
         let Some((from, until)) = gang else { return };
@@ -168,7 +168,11 @@ impl World {
                         let what = format!("job {id} is called lost, but rank {rank} lives and w{worker} was heard");
                         self.violated("I9", what);
                     }
-                    return;
+                    let key = RankKey { job: id.clone(), rank: *rank, attempt: job.attempt };
+                    let started_at = self.truth.runs.get(&key).map_or(0, |run| run.start);
+                    if self.workers[worker].booted_at >= started_at {
+                        return;
+                    }
                 }
                 VerdictKind::Lost
             }
@@ -235,7 +239,7 @@ impl World {
             return self.violated("I3", what);
         }
         self.truth.live.insert(place, (key.clone(), index));
-        self.truth.runs.insert(key.clone(), Run { start: self.t, end: None });
+        self.truth.runs.insert(key.clone(), Run { start: self.t, end: None, lost: false });
         let Some(history) = self.truth.jobs.get(&key.job) else { return };
         if history.ended || history.attempt != key.attempt || history.undone.contains(&key.attempt) && !history.stopping
         {

@@ -253,8 +253,22 @@ impl World {
         let Container::Running { started_at } = *container else { return };
         *container = Container::Ended { end: end.clone(), age_ms: now.since_ms(started_at) };
         say!(self, "w{index}: container {key} ends: {end:?}");
-        self.truth.ends(key, self.t);
+        if *end == RankEnd::Vanished {
+            self.truth.is_lost(key, self.t);
+        } else {
+            self.truth.ends(key, self.t);
+        }
         self.tell_end(index, key.clone());
+    }
+
+    /// The engine comes back with nothing in it, and without anybody having seen an end.
+    pub(crate) fn engine_forgets(&mut self, index: usize) {
+        let containers = &self.workers[index].engine.containers;
+        let running = containers.iter().filter(|(_, container)| matches!(container, Container::Running { .. }));
+        let running: Vec<RankKey> = running.map(|(key, _)| key.clone()).collect();
+        for key in running {
+            self.container_ends(index, &key, &RankEnd::Vanished);
+        }
     }
 
     /// Whoever waits for the end of a rank hears of it.

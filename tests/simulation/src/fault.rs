@@ -1,213 +1,142 @@
 //! Every kind of fault, by the name under which it is counted.
 
-/// What can go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The leader's process dies; its port refuses from then on.
-    LeaderCrash,
-    /// Another coordinator's process dies.
-    FollowerCrash,
-    /// A process dies at a given step of a job's road (reliability B.3).
-    ArmedCrash,
-    /// A coordinator's machine is gone: nothing refuses, nothing answers.
-    CoordinatorHostLoss,
-    /// A coordinator stands still for less than its lease.
-    ShortPause,
-    /// A coordinator stands still past its lease, and goes on.
-    LongPause,
-    /// A coordinator is asked to stop.
-    Resign,
-    /// A leader lives on behind a listener that died: it is called absent, and is not.
-    DeadListener,
-    /// A prober calls a healthy leader absent.
-    FalseAbsence,
-    /// A worker's agent dies; its containers run on.
-    AgentCrash,
-    /// A worker's agent stands still.
-    AgentPause,
-    /// A worker's machine dies and is back soon, under another boot.
-    HostReboot,
-    /// A worker's machine is away for longer than its jobs are waited for.
-    HostLoss,
-    /// An engine answers nothing.
-    EngineDown,
-    /// An engine takes seconds for everything.
-    EngineSlow,
-    /// A single call to an engine gets no answer; nothing was done.
-    EngineNoAnswer,
-    /// A single call to an engine gets no answer, but was done.
-    EngineDoneUnanswered,
-    /// An engine cannot prepare or start a rank.
-    EngineRefuses,
-    /// An image that no node can pull.
-    BadImage,
-    /// The kernel kills a rank for memory.
-    OutOfMemory,
-    /// The store has no quorum for long.
-    QuorumLoss,
-    /// A member fails: the store is away shortly, and every lease begins anew.
-    MemberFault,
-    /// The store takes no puts; keepalives and removals work.
-    NoSpace,
-    /// A put that was applied and answered with "no space".
-    NoSpaceApplied,
-    /// The store takes seconds to answer.
-    SlowStore,
-    /// A request to the store is lost.
-    StoreRequestLost,
-    /// An answer of the store is lost.
-    StoreReplyLost,
-    /// A reading of the leader key shows an old value.
-    StaleLook,
-    /// Watches say nothing.
-    NoWatch,
-    /// Watches speak late, twice or out of order.
-    LateWatch,
-    /// A coordinator and the store do not reach each other.
-    CutStore,
-    /// What a coordinator says does not reach the store.
-    CutToStore,
-    /// What the store says does not reach a coordinator.
-    CutFromStore,
-    /// A coordinator and workers do not reach each other.
-    CutWorkers,
-    /// What workers say does not reach a coordinator.
-    CutFromWorkers,
-    /// What a coordinator says does not reach workers.
-    CutToWorkers,
-    /// A coordinator and Core do not reach each other.
-    CutCore,
-    /// Two coordinators do not reach each other.
-    CutCoordinators,
-    /// A message is lost.
-    Loss,
-    /// A message comes twice.
-    Duplicate,
-    /// A message takes longer than every lease.
-    Delay,
-    /// A worker's stream breaks.
-    StreamBreak,
-    /// Core answers nothing.
-    CoreOutage,
-    /// An answer of Core is lost.
-    CoreAnswerLost,
-    /// Core denies a job for a while that it knows.
-    CoreDenies,
-    /// A wallet is empty.
-    NoFunds,
-    /// Core refuses a single item for a reason of its own.
-    CoreRejects,
-    /// Core has given a create up, and knows nothing of the job that was made (F3).
-    Orphan,
-    /// Core asks again for a job that it has.
-    RepeatedCreate,
-    /// A machine's clock changes its rate.
-    ClockDrift,
-    /// The store says that it is nearly full.
-    StoreNearlyFull,
-    /// A leader gives up because most workers fell silent.
-    Yield,
-    /// An operator takes a node out of the choice.
-    Cordon,
-    /// An operator empties a node.
-    Drain,
+macro_rules! faults {
+    (scheduled { $($(#[$when:meta])* $scheduled:ident,)* } single { $($(#[$how:meta])* $single:ident,)* }) => {
+        /// What can go wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$when])* $scheduled,)*
+            $($(#[$how])* $single,)*
+        }
+
+        impl Fault {
+            /// Those that come at a time of their own.
+            pub(crate) const SCHEDULED: &[Self] = &[$(Self::$scheduled),*];
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$scheduled,)* $(Self::$single),*];
+        }
+    };
+}
+
+faults! {
+    scheduled {
+        /// The leader's process dies; its port refuses from then on.
+        LeaderCrash,
+        /// Another coordinator's process dies.
+        FollowerCrash,
+        /// A process dies at a given step of a job's road (reliability B.3).
+        ArmedCrash,
+        /// A coordinator's machine is gone: nothing refuses, nothing answers.
+        CoordinatorHostLoss,
+        /// A coordinator stands still for less than its lease.
+        ShortPause,
+        /// A coordinator stands still past its lease, and goes on.
+        LongPause,
+        /// A coordinator is asked to stop.
+        Resign,
+        /// A leader lives on behind a listener that died: it is called absent, and is not.
+        DeadListener,
+        /// A prober calls a healthy leader absent.
+        FalseAbsence,
+        /// A worker's agent dies; its containers run on.
+        AgentCrash,
+        /// A worker's agent stands still.
+        AgentPause,
+        /// A worker's machine dies and is back soon, under another boot.
+        HostReboot,
+        /// A worker's machine is away for longer than its jobs are waited for.
+        HostLoss,
+        /// An engine answers nothing.
+        EngineDown,
+        /// An engine takes seconds for everything.
+        EngineSlow,
+        /// An engine has lost its containers, though its machine was not booted anew.
+        EngineForgets,
+        /// The store has no quorum for long.
+        QuorumLoss,
+        /// A member fails: the store is away shortly, and every lease begins anew.
+        MemberFault,
+        /// The store takes no puts; keepalives and removals work.
+        NoSpace,
+        /// The store takes seconds to answer.
+        SlowStore,
+        /// A coordinator and the store do not reach each other.
+        CutStore,
+        /// What a coordinator says does not reach the store.
+        CutToStore,
+        /// What the store says does not reach a coordinator.
+        CutFromStore,
+        /// A coordinator and workers do not reach each other.
+        CutWorkers,
+        /// What workers say does not reach a coordinator.
+        CutFromWorkers,
+        /// What a coordinator says does not reach workers.
+        CutToWorkers,
+        /// A coordinator and Core do not reach each other.
+        CutCore,
+        /// Two coordinators do not reach each other.
+        CutCoordinators,
+        /// Core answers nothing.
+        CoreOutage,
+        /// A machine's clock changes its rate.
+        ClockDrift,
+        /// The store says that it is nearly full.
+        StoreNearlyFull,
+        /// An operator takes a node out of the choice.
+        Cordon,
+        /// An operator empties a node.
+        Drain,
+    }
+    // What happens to single messages and calls, or follows from a plan.
+    single {
+        /// A single call to an engine gets no answer; nothing was done.
+        EngineNoAnswer,
+        /// A single call to an engine gets no answer, but was done.
+        EngineDoneUnanswered,
+        /// An engine cannot prepare or start a rank.
+        EngineRefuses,
+        /// An image that no node can pull.
+        BadImage,
+        /// The kernel kills a rank for memory.
+        OutOfMemory,
+        /// A put that was applied and answered with "no space".
+        NoSpaceApplied,
+        /// A request to the store is lost.
+        StoreRequestLost,
+        /// An answer of the store is lost.
+        StoreReplyLost,
+        /// A reading of the leader key shows an old value.
+        StaleLook,
+        /// Watches say nothing.
+        NoWatch,
+        /// Watches speak late, twice or out of order.
+        LateWatch,
+        /// A message is lost.
+        Loss,
+        /// A message comes twice.
+        Duplicate,
+        /// A message takes longer than every lease.
+        Delay,
+        /// A worker's stream breaks.
+        StreamBreak,
+        /// An answer of Core is lost.
+        CoreAnswerLost,
+        /// Core denies a job for a while that it knows.
+        CoreDenies,
+        /// A wallet is empty.
+        NoFunds,
+        /// Core refuses a single item for a reason of its own.
+        CoreRejects,
+        /// Core has given a create up, and knows nothing of the job that was made (F3).
+        Orphan,
+        /// Core asks again for a job that it has.
+        RepeatedCreate,
+        /// A leader gives up because most workers fell silent.
+        Yield,
+    }
 }
 
 impl Fault {
-    /// Every kind.
-    pub const ALL: [Self; 54] = [
-        Self::LeaderCrash,
-        Self::FollowerCrash,
-        Self::ArmedCrash,
-        Self::CoordinatorHostLoss,
-        Self::ShortPause,
-        Self::LongPause,
-        Self::Resign,
-        Self::DeadListener,
-        Self::FalseAbsence,
-        Self::AgentCrash,
-        Self::AgentPause,
-        Self::HostReboot,
-        Self::HostLoss,
-        Self::EngineDown,
-        Self::EngineSlow,
-        Self::EngineNoAnswer,
-        Self::EngineDoneUnanswered,
-        Self::EngineRefuses,
-        Self::BadImage,
-        Self::OutOfMemory,
-        Self::QuorumLoss,
-        Self::MemberFault,
-        Self::NoSpace,
-        Self::NoSpaceApplied,
-        Self::SlowStore,
-        Self::StoreRequestLost,
-        Self::StoreReplyLost,
-        Self::StaleLook,
-        Self::NoWatch,
-        Self::LateWatch,
-        Self::CutStore,
-        Self::CutToStore,
-        Self::CutFromStore,
-        Self::CutWorkers,
-        Self::CutFromWorkers,
-        Self::CutToWorkers,
-        Self::CutCore,
-        Self::CutCoordinators,
-        Self::Loss,
-        Self::Duplicate,
-        Self::Delay,
-        Self::StreamBreak,
-        Self::CoreOutage,
-        Self::CoreAnswerLost,
-        Self::CoreDenies,
-        Self::NoFunds,
-        Self::CoreRejects,
-        Self::Orphan,
-        Self::RepeatedCreate,
-        Self::ClockDrift,
-        Self::StoreNearlyFull,
-        Self::Yield,
-        Self::Cordon,
-        Self::Drain,
-    ];
-
-    /// Those that come at a time of their own; the others happen to single messages and calls.
-    pub(crate) const SCHEDULED: [Self; 32] = [
-        Self::LeaderCrash,
-        Self::FollowerCrash,
-        Self::ArmedCrash,
-        Self::CoordinatorHostLoss,
-        Self::ShortPause,
-        Self::LongPause,
-        Self::Resign,
-        Self::DeadListener,
-        Self::FalseAbsence,
-        Self::AgentCrash,
-        Self::AgentPause,
-        Self::HostReboot,
-        Self::HostLoss,
-        Self::EngineDown,
-        Self::EngineSlow,
-        Self::QuorumLoss,
-        Self::MemberFault,
-        Self::NoSpace,
-        Self::SlowStore,
-        Self::CutStore,
-        Self::CutToStore,
-        Self::CutFromStore,
-        Self::CutWorkers,
-        Self::CutFromWorkers,
-        Self::CutToWorkers,
-        Self::CutCore,
-        Self::CutCoordinators,
-        Self::CoreOutage,
-        Self::ClockDrift,
-        Self::StoreNearlyFull,
-        Self::Cordon,
-        Self::Drain,
-    ];
-
     /// Its name in words.
     #[must_use]
     pub fn name(self) -> String {

@@ -68,6 +68,7 @@ impl World {
                 let engine = &mut self.workers[worker].engine;
                 engine.down_until = engine.down_until.max(until);
             }
+            Fault::EngineForgets => self.engine_forgets(worker),
             Fault::EngineSlow => self.workers[worker].engine.slow_until = until,
             Fault::QuorumLoss | Fault::MemberFault => self.store_goes(lasts_ms),
             Fault::NoSpace => self.store.full_until = until,
@@ -100,7 +101,7 @@ impl World {
             | Fault::StoreNearlyFull
             | Fault::Cordon
             | Fault::Drain => alive(leader) && self.coordinators[leader].brain.is_some(),
-            Fault::AgentCrash => self.workers[worker].agent_up,
+            Fault::AgentCrash | Fault::EngineForgets => self.workers[worker].agent_up,
             Fault::AgentPause => self.workers[worker].agent_up && !self.workers[worker].paused,
             Fault::HostReboot | Fault::HostLoss => self.workers[worker].host_up,
             _ => true,

@@ -83,6 +83,7 @@ impl Mutant {
             &[(Fault::CutFromWorkers, 4), (Fault::CutWorkers, 3), (Fault::CutToWorkers, 3), (Fault::LongPause, 1)];
         const HOSTS: &[(Fault, u32)] = &[(Fault::CutWorkers, 5), (Fault::HostLoss, 2)];
         const ENGINES: &[(Fault, u32)] = &[(Fault::EngineSlow, 4), (Fault::CutWorkers, 4), (Fault::CutFromWorkers, 3)];
+        const FORGETTING: &[(Fault, u32)] = &[(Fault::EngineForgets, 6)];
         const FORGETFUL: &[(Fault, u32)] =
             &[(Fault::CutStore, 6), (Fault::AgentCrash, 16), (Fault::CutWorkers, 4), (Fault::EngineSlow, 3)];
         const STILL: &[(Fault, u32)] = &[(Fault::AgentPause, 14)];
@@ -173,6 +174,12 @@ impl Mutant {
                 "clamped-age",
                 Guard::ClampedAge,
                 Workload { fast_workers: true, long_jobs: true, calm: true, ..usual() },
+            ),
+            domain("evidence-of-all", Guard::EvidenceOfAll, Workload { faults: HOSTS, long_jobs: true, ..usual() }),
+            domain(
+                "missing-is-judged",
+                Guard::MissingIsJudged,
+                Workload { faults: FORGETTING, few_workers: true, many_jobs: true, long_jobs: true, ..usual() },
             ),
             domain("known-jobs-pay", Guard::KnownJobsPay, usual()),
         ]

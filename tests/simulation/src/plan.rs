@@ -89,7 +89,7 @@ impl Plan {
         let lost_after_ms = if load.short_lost { 40_000 } else { random.between(45, 110) * 1_000 };
         let mut faults = Vec::new();
         // A subset of all kinds, so that rare ones meet each other undisturbed.
-        let kinds: Vec<Fault> = Fault::SCHEDULED.into_iter().filter(|_| random.chance(350)).collect();
+        let kinds: Vec<Fault> = Fault::SCHEDULED.iter().copied().filter(|_| random.chance(350)).collect();
         let count = if kinds.is_empty() || load.calm { 0 } else { random.between(1, 12) };
         for _ in 0..count {
             let fault = kinds[random.index(kinds.len())];

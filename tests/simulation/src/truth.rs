@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Run {
     pub(crate) start: u64,
     pub(crate) end: Option<u64>,
+    /// Nobody saw it end: its machine or its engine took it along.
+    pub(crate) lost: bool,
 }
 
 /// Everything that was ever committed about a job.
@@ -72,14 +74,23 @@ impl Truth {
         }
     }
 
-    /// From when the whole gang ran, and until when rank 0 did.
+    /// It ends, and nobody sees it.
+    pub(crate) fn is_lost(&mut self, key: &RankKey, t: u64) {
+        if let Some(run) = self.runs.get_mut(key).filter(|run| run.end.is_none()) {
+            run.lost = true;
+        }
+        self.ends(key, t);
+    }
+
+    /// From when the whole gang ran, and until when rank 0 did and no rank was lost.
     pub(crate) fn gang(&self, job: &JobId, attempt: Attempt, replicas: Rank, now: u64) -> Option<(u64, u64)> {
         let run = |rank| self.runs.get(&RankKey { job: job.clone(), rank, attempt });
-        let mut from = 0;
+        let (mut from, mut until) = (0, run(0)?.end.unwrap_or(now));
         for rank in 0..replicas {
             from = from.max(run(rank)?.start);
+            until =
+                run(rank)?.end.filter(|_| run(rank).is_some_and(|run| run.lost)).map_or(until, |end| until.min(end));
         }
-        let until = run(0)?.end.unwrap_or(now);
         Some((from, until.max(from)))
     }
 

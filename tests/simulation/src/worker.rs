@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     cores: u32,
     pub(crate) clock: Clock,
     pub(crate) boot: u32,
+    /// When, in true time.
+    pub(crate) booted_at: u64,
     pub(crate) process: u32,
     pub(crate) host_up: bool,
     pub(crate) agent_up: bool,
@@ -68,6 +70,7 @@ impl Worker {
             cores,
             clock,
             boot: 1,
+            booted_at: 0,
             process: 0,
             host_up: true,
             agent_up: false,
@@ -149,7 +152,7 @@ impl World {
             if let Container::Running { started_at } = container {
                 let age_ms = now.since_ms(*started_at);
                 *container = Container::Ended { end: RankEnd::Vanished, age_ms };
-                self.truth.ends(key, self.t);
+                self.truth.is_lost(key, self.t);
             }
         }
         if !remembers {
@@ -167,6 +170,7 @@ impl World {
         let worker = &mut self.workers[index];
         worker.host_up = true;
         worker.boot += 1;
+        worker.booted_at = self.t;
         // The clock of a machine counts from its boot.
         worker.clock = Clock::new(since, 0, ppm);
         self.agent_starts(index);

@@ -13,6 +13,7 @@ fn node(name: &str) -> NodeRecord {
     NodeRecord {
         name: NodeName::new(name).unwrap(),
         admission: Admission::Cordoned,
+        drained_ms: 0,
         boot_id: "b".to_owned(),
         capacity: Resources { cores: 4, memory_bytes: 1 << 30, gpus: 0 },
         categories: Vec::new(),

@@ -32,6 +32,49 @@ fn core_returns(world: &mut World) {
     }
 }
 
+/// Reliability B.5: charge to the last evidence, of every rank.
+#[test]
+fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    let other = world.node_of("1", 1);
+    world.pass(3 * MINUTE + 10_000);
+    assert_eq!(world.periods_charged("1"), 3);
+    world.cut(&other);
+    world.pass(20 * MINUTE);
+    assert_eq!((world.life("1"), world.periods_charged("1")), ("running", 3), "nobody knows whether rank 1 runs");
+    world.restart();
+    world.pass(12 * MINUTE);
+    assert_eq!((world.life("1"), world.periods_charged("1")), ("running", 3), "waited for anew");
+    world.pass(20 * MINUTE);
+    assert_eq!(world.cause("1"), Some(EndCause::NodeLost { node: other, rank: 1 }));
+    assert_eq!(world.periods_charged("1"), 3);
+}
+
+#[test]
+fn a_rank_that_comes_back_proves_what_ran_meanwhile() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    let other = world.node_of("1", 1);
+    world.pass(3 * MINUTE + 10_000);
+    world.cut(&other);
+    world.pass(20 * MINUTE);
+    world.connect(&other);
+    world.pass(20_000);
+    assert_eq!((world.life("1"), world.periods_charged("1")), ("running", 23));
+}
+
+#[test]
+fn a_rank_that_has_ended_well_needs_to_prove_nothing() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    world.rank_ends("1", 1, RankEnd::Exited { code: 0 });
+    let other = world.node_of("1", 1);
+    world.cut(&other);
+    world.pass(10 * MINUTE + 2_000);
+    assert_eq!((world.life("1"), world.periods_charged("1")), ("running", 10));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 

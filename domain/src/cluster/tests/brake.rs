@@ -147,6 +147,87 @@ fn a_leader_that_loses_more_than_half_of_its_nodes_at_once_offers_its_leadership
 }
 
 #[test]
+fn a_leader_that_no_node_dials_offers_its_leadership_once() {
+    let names = ["a", "b", "c"];
+    let mut world = World::new(&names.map(|name| (name, 1)));
+    world.create(vec![spec("1", 3)]).unwrap();
+    for name in names {
+        world.cut(name);
+    }
+    world.restart();
+    world.pass(MINUTE - 1_000);
+    assert_eq!(world.yields, 0);
+    world.pass(1_000);
+    assert_eq!((world.yields, world.life("1")), (1, "running"));
+    assert!(world.alarms.last().unwrap().starts_with("none of the 3 nodes in service has dialled this coordinator"));
+    world.pass(20 * MINUTE);
+    assert_eq!(world.yields, 1, "once in a term");
+
+    world.restart();
+    world.connect("b");
+    world.pass(20 * MINUTE);
+    assert_eq!(world.yields, 1, "one that dials shows that the leader can be reached");
+}
+
+#[test]
+fn a_few_nodes_or_such_as_were_sent_away_need_not_dial() {
+    for (names, sent_away) in [(vec!["a", "b"], 0), (vec!["a", "b", "c"], 1)] {
+        let mut world = World::new(&names.iter().map(|name| (*name, 1)).collect::<Vec<_>>());
+        for name in &names {
+            world.cut(name);
+        }
+        for name in &names[..sent_away] {
+            world.drain(name, None);
+        }
+        world.restart();
+        world.pass(10 * MINUTE);
+        assert_eq!(world.yields, 0);
+    }
+}
+
+/// What the report of a node does not list any more, though its machine was not booted anew.
+fn all_are_missing(world: &mut World) {
+    world.workers.get_mut("a").unwrap().agent = Agent::new(AgentSettings { grace_ms: 10_000 }, 1);
+    world.cut("a");
+    world.connect("a");
+    world.heartbeat("a");
+}
+
+#[test]
+fn ranks_that_are_missing_without_a_reboot_count_for_the_brake() {
+    let mut world = World::new(&[("a", 10)]);
+    let jobs = ten_jobs(&mut world);
+    all_are_missing(&mut world);
+    assert_eq!((ended(&world, &jobs), brake(&world, Verdict::Lost).waiting), (3, 7), "I11");
+    assert!(told_to_release(&world, Verdict::Lost));
+    world.pass(5 * MINUTE + 1_000);
+    assert_eq!(ended(&world, &jobs), 6);
+    release(&mut world, Some(Verdict::Lost));
+    assert_eq!(ended(&world, &jobs), 10);
+}
+
+#[test]
+fn what_a_reboot_took_along_is_no_verdict() {
+    let mut world = World::new(&[("a", 10)]);
+    let jobs = ten_jobs(&mut world);
+    world.reboot("a");
+    world.heartbeat("a");
+    assert_eq!(ended(&world, &jobs), 10);
+    assert_eq!(brake(&world, Verdict::Lost).used, 0);
+}
+
+#[test]
+fn ranks_that_a_restart_of_their_engine_ended_are_no_verdict() {
+    let mut world = World::new(&[("a", 10)]);
+    let jobs = ten_jobs(&mut world);
+    for job in &jobs {
+        world.rank_ends(job, 0, RankEnd::EngineRestarted);
+        assert_eq!(world.cause(job), Some(EndCause::EngineRestarted { node: "a".into(), rank: 0 }));
+    }
+    assert_eq!(brake(&world, Verdict::Lost).used, 0);
+}
+
+#[test]
 fn nodes_that_go_one_by_one_or_were_sent_away_or_are_few_are_no_reason_to_doubt() {
     let five = [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1)];
     let mut world = World::new(&five);

@@ -330,10 +330,11 @@ fn a_late_word_of_rank_0_does_not_make_the_gang_older() {
     world.agent("b", AgentEvent::Observed { key, observation: Observation::Started { started_at } });
     world.connect("a");
     assert_eq!(world.life("1"), "running");
-    world.pass(61_000);
-    assert_eq!(world.periods_charged("1"), 1);
     let Life::Running { offset_ms, .. } = world.store[&id("1")].life else { panic!() };
     assert!((18_000..=21_000).contains(&offset_ms), "{offset_ms}");
+    world.pass(61_000);
+    world.rank_ends("1", 0, RankEnd::Exited { code: 0 });
+    assert_eq!(world.periods_charged("1"), 1);
 }
 
 #[test]

@@ -21,8 +21,8 @@ fn what_runs_is_adopted_and_charged_without_a_gap() {
         world.restart();
         assert_eq!(world.life("1"), "running");
     }
-    // A new leader charges what runs once its workers have shown for 10 s that their engines answer.
-    world.pass(12_000);
+    // A new leader charges what runs once its workers, all of them, have shown for 10 s that their engines answer.
+    world.pass(14_000);
     assert_eq!(world.periods_charged("1"), 5);
     let started = |world: &World, name: &str| {
         world.workers[name].commands.iter().filter(|command| matches!(command, Command::Start { .. })).count()
