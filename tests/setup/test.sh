@@ -57,6 +57,8 @@ say "building"
 points=(--features muster-coordinator/crash-points)
 cargo build --locked --workspace --all-targets "${points[@]}" || exit 1
 
+# What failed is told again at the end, in so few lines that stacks would leave no room for the message.
+export RUST_BACKTRACE=0
 log=$(mktemp)
 status=0
 # The features of all runs are the same, or cargo would build the binaries anew between them.
@@ -89,6 +91,25 @@ simulations() { [ -z "${simulated:-}" ] || tail -n 1 "$simulated" | sed -n "s/.*
 passed=$(($(sum passed) + $(simulations passed | grep . || echo 0)))
 failed=$(($(sum failed) + $(simulations failed | grep . || echo 0)))
 skipped=$(sum ignored)
+# Each failed test of the log, with the lines that follow its panic. What is printed by tests beside it may lie between.
+failures() {
+    awk '
+        function forget() { split("", panic); split("", listed); count = 0; listing = 0; left = 0 }
+        /^ +(Running|Doc-tests) / { forget(); binary = $0; sub(/^ +(Running )?/, "", binary); sub(/ \(.*/, "", binary) }
+        /thread \047.*\047 .*panicked at / { name = $0; sub(/.*thread \047/, "", name); sub(/\047.*/, "", name); left = 13 }
+        left > 0 { panic[name] = panic[name] "    " $0 "\n"; left-- }
+        /^failures:$/ { listing = 1; count = 0; next }
+        listing && /^    [^ ]/ { listed[++count] = substr($0, 5) }
+        /^test result: / {
+            for (number = 1; number <= count; number++) {
+                text = panic[listed[number]]
+                printf "\nFAILED: %s in %s\n%s", listed[number], binary, text ? text : "    (no panic under its name)\n"
+            }
+            forget()
+        }
+    ' "$log"
+}
+failures
 rm -f "$log" "${simulated:-}"
 
 if [ "${#not_run[@]}" -gt 0 ]; then

@@ -78,10 +78,12 @@ impl Dockerd {
     }
 }
 
-/// Its containerd outlives it, and is found again by its pid file.
+/// Its containerd dies with it, however that comes; the supervisors of its containers do not.
 fn launch(folder: &Path) -> anyhow::Result<Process> {
-    // A dockerd that was killed leaves its pid file, and the next one would wait for whatever has that number.
-    std::fs::remove_file(folder.join("docker.pid")).ok();
+    // A dockerd that was killed leaves both pid files, and the next one would wait for whatever has these numbers.
+    for left in ["docker.pid", "exec/containerd/containerd.pid"] {
+        std::fs::remove_file(folder.join(left)).ok();
+    }
     let path = |name: &str| folder.join(name).display().to_string();
     let arguments = [
         format!("--data-root={}", path("data")),

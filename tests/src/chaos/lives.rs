@@ -13,6 +13,15 @@ while [ $n -lt {seconds} ]; do echo $life >> lives-$rank; n=$((n + 1)); sleep 1;
     )
 }
 
+/// In front of the script: rank 0 waits until all the others have written.
+pub(super) fn wait_for_all(replicas: u64) -> String {
+    format!(
+        "if [ $(cat ${{UCLOUD_ETC:-/etc/ucloud}}/rank.txt) = 0 ]; then
+while [ $(ls | grep -c '^lives-[^0]') -lt {} ]; do sleep 0.1; done; fi; ",
+        replicas.saturating_sub(1)
+    )
+}
+
 /// What one rank wrote.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lives {

@@ -1,7 +1,8 @@
 //! The stream of jobs: what was asked of the provider, and what must come of it.
 
+use super::again::{Again, How};
 use super::lives;
-use crate::core::{Core, CoreJob, JobRequest, JobState, ProductReference, SubmitError};
+use crate::core::{Core, CoreJob, JobRequest, JobState, ProductReference, Repeat, SubmitError};
 use crate::harness::BUSYBOX_IMAGE;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,8 +17,9 @@ const CREATE_EVERY: Duration = Duration::from_millis(150);
 const MOST_OPEN: usize = 150;
 /// How many jobs run for a whole minute and are charged. They are the first, so that they live through most faults.
 const MINUTES: usize = 8;
-/// More than one charged minute, and less than two.
-const A_MINUTE_S: u64 = 63;
+/// More than one charged minute, far from it and from two: a gang is charged from when its last rank has started, as far as
+/// its nodes can tell.
+const A_MINUTE_S: u64 = 75;
 
 /// What a job does, by which its end is known beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(super) enum Kind {
         /// Its code.
         code: u8,
     },
-    /// Runs for more than one charged minute, and less than two.
+    /// Runs for more than one charged minute, and less than two, once all its ranks have begun.
     AMinute,
     /// Runs until its time allocation is over.
     Expires,
@@ -44,6 +46,8 @@ pub(super) struct Asked {
     pub(super) replicas: u64,
     /// The id, if it was accepted.
     pub(super) id: Result<String, SubmitError>,
+    /// What a second create of it was told.
+    pub(super) again: Option<Again>,
 }
 
 impl Kind {
@@ -66,7 +70,8 @@ impl Kind {
             Self::Expires | Self::Terminated => (600, 0),
         };
         let tiny = ProductReference::new("example-compute-tiny", "example-compute", "example");
-        let script = lives::script(seconds, code);
+        let all_have_begun = if self == Self::AMinute { lives::wait_for_all(replicas) } else { String::new() };
+        let script = all_have_begun + &lives::script(seconds, code);
         let request = JobRequest::new(BUSYBOX_IMAGE).command(["sh", "-c", &script]).product(&tiny).replicas(replicas);
         if self == Self::Expires { request.time_allocation(0, 0, 4) } else { request }
     }
@@ -109,9 +114,10 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(core: Core, seed: u64) -> Self {
+    /// `coordinators` are the base URLs of each one's own UCloud side.
+    pub(super) fn start(core: Core, coordinators: Vec<String>, seed: u64) -> Self {
         let stop = CancellationToken::new();
-        let stream = tokio::spawn(stream(core, StdRng::seed_from_u64(!seed), stop.clone()));
+        let stream = tokio::spawn(stream(core, coordinators, StdRng::seed_from_u64(!seed), stop.clone()));
         Self { stop, stream }
     }
 
@@ -122,7 +128,7 @@ impl Load {
     }
 }
 
-async fn stream(core: Core, mut random: StdRng, stop: CancellationToken) -> Vec<Asked> {
+async fn stream(core: Core, coordinators: Vec<String>, mut random: StdRng, stop: CancellationToken) -> Vec<Asked> {
     let mut creates = JoinSet::new();
     let mut ticks = tokio::time::interval(CREATE_EVERY);
     let mut number = 0;
@@ -133,14 +139,22 @@ async fn stream(core: Core, mut random: StdRng, stop: CancellationToken) -> Vec<
             continue;
         }
         let kind = Kind::choose(number, &mut random);
-        creates.spawn(create(core.clone(), kind, random.random_range(1..=3)));
+        let replicas = random.random_range(1..=3);
+        creates.spawn(create(core.clone(), kind, replicas, Again::choose(&coordinators, &mut random)));
         number += 1;
     }
     creates.join_all().await
 }
 
-async fn create(core: Core, kind: Kind, replicas: u64) -> Asked {
-    let id = core.submit(kind.request(replicas)).await;
+async fn create(core: Core, kind: Kind, replicas: u64, repeat: Option<(How, Repeat)>) -> Asked {
+    let request = kind.request(replicas);
+    let (id, again) = match repeat {
+        None => (core.submit(request).await, None),
+        Some((how, repeat)) => {
+            let (id, told) = core.submit_twice(&request, &repeat).await;
+            (id, told.map(|told| Again::new(how, told)))
+        }
+    };
     if let (Kind::Terminated, Ok(id)) = (kind, &id) {
         let id = id.clone();
         tokio::spawn(async move {
@@ -151,5 +165,5 @@ async fn create(core: Core, kind: Kind, replicas: u64) -> Asked {
             }
         });
     }
-    Asked { kind, replicas, id }
+    Asked { kind, replicas, id, again }
 }

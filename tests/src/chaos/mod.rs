@@ -1,6 +1,7 @@
 //! `make chaos`: a stream of jobs from the stand-in Core while coordinators, etcd members, agents and links are killed, paused
 //! and cut off, and then a reckoning: was any job lost, any rank run twice, any charge wrong, any create answered late?
 
+mod again;
 mod answers;
 mod dockerd;
 mod lives;
@@ -74,7 +75,8 @@ pub async fn run(options: ChaosOptions) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let (reigns, ranks) = (ReignWatch::start(&site), RankWatch::start(site.rank_source()));
     let answers = answers::Answers::start(site.core.clone());
-    let load = Load::start(site.core.clone(), options.seed);
+    let coordinators = site.coordinator_names().iter().map(|name| site.http_url_of(name)).collect();
+    let load = Load::start(site.core.clone(), coordinators, options.seed);
 
     let struck = strike(&mut site, dockerd.as_mut(), &options, begin).await;
     let asked = load.stop().await;

@@ -108,10 +108,23 @@ fn figures(seen: &Seen, accepted: usize, codes_lost: usize) -> String {
         },
     )
     .ok();
+    came_twice(&mut text, seen);
     if codes_lost > 0 {
         writeln!(text, "{codes_lost} jobs ended while dockerd was away: it knows no exit code then, and says 255").ok();
     }
     text
+}
+
+fn came_twice(text: &mut String, seen: &Seen) {
+    let (mut ways, mut answers) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
+    for again in seen.asked.iter().filter_map(|asked| asked.again.as_ref()) {
+        *ways.entry(again.how.words()).or_default() += 1;
+        let told = again.told.map_or("nothing".to_owned(), |status| status.to_string());
+        *answers.entry(told).or_default() += 1;
+    }
+    let ways: Vec<String> = ways.iter().map(|(way, times)| format!("{times} {way}")).collect();
+    let answers: Vec<String> = answers.iter().map(|(told, times)| format!("{told} ({times})")).collect();
+    writeln!(text, "creates that came twice: {}; told {}", ways.join(", "), answers.join(", ")).ok();
 }
 
 fn spread(text: &mut String, what: &str, mut times: Vec<Duration>) {

@@ -62,6 +62,7 @@ pub(super) async fn judge(site: &Site, seen: &Seen) -> anyhow::Result<Outcome> {
         ),
         Line::new("every charge is exact, and nothing else was charged", charged(site, &accepted, &views)),
         Line::new("every create was answered 200 or 503, in time", answered(&seen.answers)),
+        Line::new("a create that came twice was answered 200 or 503, and made one job", again(seen, &lives, &views)),
         Line::new("each term had one leader, and terms grew", led(&seen.reigns)),
         Line::new("all jobs were stable within 2 minutes, nothing owed within 5", calm(&seen.calm)),
         Line::new("no rank lives on", left.iter().map(|rank| format!("{rank:?}")).collect()),
@@ -158,6 +159,27 @@ fn answered(answers: &CreateAnswers) -> Vec<String> {
     let slow = answers.slowest();
     if slow > ANSWERED_WITHIN {
         wrong.push(format!("the slowest answer took {} ms", slow.as_millis()));
+    }
+    wrong
+}
+
+/// Creates that were sent again: how they were answered, and that no attempt of any rank had two processes or containers.
+fn again(seen: &Seen, lives: &BTreeMap<(String, u64), Lives>, views: &BTreeMap<String, JobView>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for asked in &seen.asked {
+        let Some(again) = &asked.again else { continue };
+        let id = asked.id.as_deref().unwrap_or("that was refused");
+        wrong.extend(again.wrong().map(|words| format!("job {id}, sent again {words}")));
+        let attempts = views.get(id).map_or(0, |view| view.attempt as usize);
+        for rank in 0..asked.replicas {
+            let starts = lives.get(&(id.to_owned(), rank)).map_or(0, |lives| lives.starts);
+            let none = BTreeSet::new();
+            let alive = seen.ranks.lives.get(&(id.to_owned(), rank as u32)).unwrap_or(&none);
+            let seen_in = alive.iter().map(|(attempt, _)| attempt).collect::<BTreeSet<_>>().len();
+            if starts > attempts || alive.len() > seen_in {
+                wrong.push(format!("job {id} rank {rank}: {starts} starts in {attempts} attempts, seen as {alive:?}"));
+            }
+        }
     }
     wrong
 }

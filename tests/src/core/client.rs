@@ -100,20 +100,8 @@ impl Shared {
     ) -> Result<ProviderAnswer, CallFailure> {
         let (at, began) = (now_ms(), Instant::now());
         let url = format!("{}{path}", self.provider_url());
-        let limit = self.options.call_timeout;
-        let outcome =
-            match tokio::time::timeout(limit, self.exchange(method.clone(), &url, body, token, username)).await {
-                Ok(Ok((status, text))) => Ok((status, text)),
-                Ok(Err(why)) => Err((Origin::Connection, why)),
-                Err(_) => Err((Origin::TimeOut, format!("no answer within {} ms", limit.as_millis()))),
-            };
+        let answer = self.unnoted_call(method.clone(), &url, body, token, username).await;
         let latency = began.elapsed();
-        let answer = outcome.map(|(status, text)| ProviderAnswer {
-            status,
-            body: serde_json::from_str(&text).unwrap_or_default(),
-            text,
-            latency,
-        });
         self.state().note_call(Call {
             at,
             direction: Direction::ToProvider,
@@ -124,10 +112,34 @@ impl Shared {
             why: match &answer {
                 Ok(answer) if answer.is_success() => None,
                 Ok(answer) => Some(answer.why()),
-                Err((_, why)) => Some(why.clone()),
+                Err(failure) => Some(failure.why.clone()),
             },
         });
-        answer.map_err(|(origin, why)| CallFailure { status: 502, why, error_code: None, origin, attempts: 1 })
+        answer
+    }
+
+    /// One call to any URL, which the log of calls does not show.
+    pub(super) async fn unnoted_call(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+        token: Option<&str>,
+        username: Option<&str>,
+    ) -> Result<ProviderAnswer, CallFailure> {
+        let (began, limit) = (Instant::now(), self.options.call_timeout);
+        let outcome = tokio::time::timeout(limit, self.exchange(method, url, body, token, username)).await;
+        let failure = |origin, why| CallFailure { status: 502, why, error_code: None, origin, attempts: 1 };
+        match outcome {
+            Ok(Ok((status, text))) => Ok(ProviderAnswer {
+                status,
+                body: serde_json::from_str(&text).unwrap_or_default(),
+                text,
+                latency: began.elapsed(),
+            }),
+            Ok(Err(why)) => Err(failure(Origin::Connection, why)),
+            Err(_) => Err(failure(Origin::TimeOut, format!("no answer within {} ms", limit.as_millis()))),
+        }
     }
 
     async fn exchange(

@@ -57,6 +57,7 @@ pub use options::CoreOptions;
 pub use product::{ProductReference, compute_product};
 pub use request::JobRequest;
 pub use state::{Call, CreateStatistics, Direction};
+pub use submit::Repeat;
 pub use tokens::{BadToken, core_claims, provider_claims};
 
 /// Why a submission failed.
@@ -117,6 +118,16 @@ impl Core {
     pub async fn submit(&self, request: JobRequest) -> Result<String, SubmitError> {
         let ids = self.shared.submit(&[request]).await?;
         ids.into_iter().next().ok_or_else(|| CallFailure::core(500, "no id was assigned"))
+    }
+
+    /// As [`Core::submit`], with a second create of the same job. What that one was told is no call of Core's and is not among
+    /// [`Core::calls`]; `None`: it was to come after an acceptance, and there was none.
+    pub async fn submit_twice(
+        &self,
+        request: &JobRequest,
+        repeat: &Repeat,
+    ) -> (Result<String, SubmitError>, Option<Result<ProviderAnswer, CallFailure>>) {
+        self.shared.submit_twice(request, repeat).await
     }
 
     /// Creates 1 to 1000 jobs in one bulk call, all or none. The first one's creator is the caller.

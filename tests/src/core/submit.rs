@@ -1,28 +1,91 @@
 //! What users do with jobs (protocol 3.3, 4, 10.1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::browse::support_of;
-use super::client::CallFailure;
+use super::client::{CallFailure, ProviderAnswer};
 use super::job::Render;
 use super::product::ProductReference;
 use super::request::JobRequest;
 use super::shared::Shared;
 use super::state::now_ms;
 
+/// A create that comes once more with the same job, as whatever lies between Core and its provider may send one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repeat {
+    /// Base URL that it goes to; `None`: where the first one goes.
+    pub provider_url: Option<String>,
+    /// How long after the job was accepted; `None`: together with the first one.
+    pub after_acceptance: Option<Duration>,
+}
+
+/// Jobs that Core has written down and the provider is to accept.
+struct Unconfirmed {
+    ids: Vec<Arc<str>>,
+    /// The create as it is sent.
+    body: Value,
+    username: String,
+}
+
 impl Shared {
     /// Creates jobs in one bulk call, all or none. When the provider does not accept them, they are deleted (reliability F3).
     pub(super) async fn submit(&self, requests: &[JobRequest]) -> Result<Vec<String>, CallFailure> {
+        let unconfirmed = self.unconfirmed(requests).await?;
+        self.create(&unconfirmed).await
+    }
+
+    /// Creates one job, and sends the same create once more. Answers what came of the job, and what the other create was told;
+    /// `None`: it was to come after an acceptance, and there was none.
+    pub(super) async fn submit_twice(
+        &self,
+        request: &JobRequest,
+        repeat: &Repeat,
+    ) -> (Result<String, CallFailure>, Option<Result<ProviderAnswer, CallFailure>>) {
+        let unconfirmed = match self.unconfirmed(std::slice::from_ref(request)).await {
+            Ok(unconfirmed) => unconfirmed,
+            Err(failure) => return (Err(failure), None),
+        };
+        let id = unconfirmed.ids[0].to_string();
+        let first = self.create(&unconfirmed);
+        let (first, again) = match repeat.after_acceptance {
+            None => {
+                let (first, again) = tokio::join!(first, self.create_again(&unconfirmed, repeat));
+                (first, Some(again))
+            }
+            Some(wait) => match first.await {
+                Ok(ids) => {
+                    tokio::time::sleep(wait).await;
+                    (Ok(ids), Some(self.create_again(&unconfirmed, repeat).await))
+                }
+                refused => (refused, None),
+            },
+        };
+        (first.map(|_| id), again)
+    }
+
+    async fn create_again(&self, unconfirmed: &Unconfirmed, repeat: &Repeat) -> Result<ProviderAnswer, CallFailure> {
+        let token = self.core_token().map_err(|error| CallFailure::core(500, error.to_string()))?;
+        let base = repeat.provider_url.clone().unwrap_or_else(|| self.provider_url());
+        let url = format!("{base}{}", self.provider_path("jobs"));
+        let Unconfirmed { body, username, .. } = unconfirmed;
+        self.unnoted_call(Method::POST, &url, Some(body), Some(&token), Some(username)).await
+    }
+
+    async fn unconfirmed(&self, requests: &[JobRequest]) -> Result<Unconfirmed, CallFailure> {
         if requests.is_empty() || requests.len() > 1000 {
             return Err(CallFailure::core(400, "items: expected 1 to 1000 of them"));
         }
         let support = self.support().await.map_err(|failure| CallFailure { status: 502, ..failure })?;
-        let (ids, jobs, username) = self.store_unconfirmed(requests, &support)?;
-        let path = self.provider_path("jobs");
-        let outcome = self.user_call(Method::POST, &path, &json!({"items": jobs}), &username).await;
+        self.store_unconfirmed(requests, &support)
+    }
+
+    async fn create(&self, unconfirmed: &Unconfirmed) -> Result<Vec<String>, CallFailure> {
+        let Unconfirmed { ids, body, username } = unconfirmed;
+        let outcome = self.user_call(Method::POST, &self.provider_path("jobs"), body, username).await;
         let outcome = outcome.and_then(|(answer, attempts)| provider_ids(&answer.body, ids.len(), attempts));
         let mut state = self.state();
         match outcome {
@@ -39,7 +102,7 @@ impl Shared {
                 Ok(ids.iter().map(|id| id.to_string()).collect())
             }
             Err(failure) => {
-                state.delete(&ids);
+                state.delete(ids);
                 drop(state);
                 self.changed();
                 Err(failure)
@@ -47,13 +110,8 @@ impl Shared {
         }
     }
 
-    /// Core's own checks, then rows written, unconfirmed. Answers ids, jobs as sent, and the user's name.
-    #[allow(clippy::type_complexity)]
-    fn store_unconfirmed(
-        &self,
-        requests: &[JobRequest],
-        support: &[Value],
-    ) -> Result<(Vec<Arc<str>>, Vec<Value>, String), CallFailure> {
+    /// Core's own checks, then rows written, unconfirmed.
+    fn store_unconfirmed(&self, requests: &[JobRequest], support: &[Value]) -> Result<Unconfirmed, CallFailure> {
         let mut state = self.state();
         let now_ms = now_ms();
         let first = state.catalogue.list(false).next().map(|product| product.reference.clone());
@@ -92,7 +150,7 @@ impl Shared {
             jobs.extend(state.record(&id).map(|record| record.render(&with)));
             ids.push(id);
         }
-        Ok((ids, jobs, username))
+        Ok(Unconfirmed { ids, body: json!({"items": jobs}), username })
     }
 
     /// The job as later calls carry it: with application, without product and support (protocol 3.3).

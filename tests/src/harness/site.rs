@@ -33,7 +33,9 @@ pub struct Site {
 }
 
 /// How long a process may take to start and say so. Generous: tests run beside builds.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long what runs may take to end, and then each process to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 impl Site {
     /// Starts Core, etcd, the coordinators and all workers, and waits until every worker is online.
@@ -188,10 +190,10 @@ impl Site {
             self.core.terminate(job).await.ok();
         }
         if !self.coordinators.is_empty() {
-            self.wait_until_settled(Duration::from_secs(60)).await?;
+            self.wait_until_settled(STOP_LIMIT).await?;
         }
         for (_, mut worker) in std::mem::take(&mut self.workers) {
-            worker.terminate(Duration::from_secs(20)).await?;
+            worker.terminate(STOP_LIMIT).await?;
         }
         // All at once: stopped one by one, each would hand the leadership to the next.
         let mut coordinators = std::mem::take(&mut self.coordinators);
@@ -199,7 +201,7 @@ impl Site {
             coordinator.signal(rustix::process::Signal::TERM)?;
         }
         for coordinator in coordinators.values_mut() {
-            coordinator.ended(Duration::from_secs(20)).await?;
+            coordinator.ended(STOP_LIMIT).await?;
         }
         Ok(())
     }

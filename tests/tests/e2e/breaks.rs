@@ -1,6 +1,6 @@
 //! Things that break: workers, nodes, the coordinator, Core.
 
-use super::{LIMIT, last_words, on_both_engines, run, shell, written};
+use super::{LIMIT, eventually, last_words, on_both_engines, run, shell, written};
 use muster_domain::view::NodeView;
 use muster_tests::core::{Faults, JobState};
 use muster_tests::harness::{Engine, Site, SiteOptions};
@@ -40,10 +40,7 @@ async fn a_rank_that_ends_while_its_worker_is_away_is_not_lost(engine: Engine) -
     site.core.wait_for(&id, |job| job.state == JobState::Running, LIMIT).await?;
     site.kill_worker("node-1").await?;
     std::fs::write(site.work_folder(&id).join("go"), "")?;
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    while written(&site, &id, "over").is_empty() && tokio::time::Instant::now() < deadline {
-        tokio::task::yield_now().await;
-    }
+    eventually("the rank is over", || !written(&site, &id, "over").is_empty()).await;
     site.start_worker("node-1")?;
     let job = site.core.wait_for(&id, |job| job.state.is_final(), LIMIT).await?;
     assert_eq!(job.state, JobState::Success);

@@ -4,7 +4,6 @@
 use super::{LIMIT, last_words, shell, written};
 use muster_tests::core::{CoreJob, JobState};
 use muster_tests::harness::{Engine, Site, SiteOptions};
-use std::time::Duration;
 
 /// Each rank writes when it begins; rank 0 ends when both have.
 const TWO_RANKS: &str = r#"
@@ -14,8 +13,8 @@ const TWO_RANKS: &str = r#"
     [ $rank = 0 ] || sleep 600
 "#;
 
-/// Begins, runs for a whole minute and a little, ends.
-const A_MINUTE: &str = "echo begun >> /work/begun-0; sleep 61";
+/// Begins, runs for a whole minute and a little, ends. A busy machine may note late that it began.
+const A_MINUTE: &str = "echo begun >> /work/begun-0; sleep 65";
 
 fn at(point: &str) -> Vec<(String, String)> {
     vec![("MUSTER_CRASH_POINT".to_owned(), point.to_owned())]
@@ -136,7 +135,7 @@ async fn killed_while_a_create_is_answered() {
             [] => assert_eq!(point, "before-commit/accepted"),
             [orphan] => {
                 assert_eq!(point, "after-commit/accepted");
-                let story = site.wait_for_state(&orphan.id, "ended", Duration::from_secs(150)).await.unwrap();
+                let story = site.wait_for_state(&orphan.id, "ended", LIMIT).await.unwrap();
                 assert!(story.job.reason.contains("does not know"), "{}", story.job.reason);
                 assert!(site.core.charges().is_empty());
             }

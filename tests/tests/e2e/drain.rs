@@ -4,7 +4,6 @@ use super::{LIMIT, command, last_words, run, shell, written};
 use muster_domain::view::{BrakeView, ClusterView, NodeView};
 use muster_tests::core::{JobRequest, JobState};
 use muster_tests::harness::{Engine, Site, SiteOptions};
-use std::time::Duration;
 
 /// Ends when it is let.
 const PATIENT: &str = "while [ ! -e /work/go ]; do sleep 0.1; done";
@@ -93,7 +92,7 @@ async fn the_brake_holds_back_the_fourth_end_until_an_operator_lets_go() {
     assert!(site.muster(&["brake"]).await.unwrap().contains("2 jobs are held back"));
     assert_eq!(ended(), 3);
     site.muster(&["brake", "release", "drain"]).await.unwrap();
-    site.core.wait_until(|_| ended() == 5, Duration::from_secs(30)).await.unwrap();
+    site.core.wait_until(|_| ended() == 5, LIMIT).await.unwrap();
     site.wait_until_settled(LIMIT).await.unwrap();
     site.stop().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Every way to end has a state of its own and words of its own.
 
-use super::{LIMIT, last_words, on_both_engines, run, shell, written};
+use super::{LIMIT, eventually, last_words, on_both_engines, run, shell, written};
 use muster_tests::core::{JobRequest, JobState, ProductReference};
 use muster_tests::harness::{BUSYBOX_IMAGE, Engine, Site, SiteOptions};
 
@@ -67,10 +67,7 @@ async fn terminated_by_the_user(engine: Engine) -> anyhow::Result<()> {
     let id = site.core.submit(shell(script)).await?;
     site.core.wait_for(&id, |job| job.state == JobState::Running, LIMIT).await?;
     let up = site.work_folder(&id).join("up");
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    while !up.exists() && tokio::time::Instant::now() < deadline {
-        tokio::task::yield_now().await;
-    }
+    eventually("the rank handles SIGTERM", || up.exists()).await;
     site.core.terminate(&id).await?;
     let job = site.core.wait_for(&id, |job| job.state.is_final(), LIMIT).await?;
     assert_eq!(job.state, JobState::Success);

@@ -1,21 +1,27 @@
 //! Several coordinators over etcd: one leads, the others follow and stand by, and nobody notices a change.
 
-use super::{LIMIT, last_words, on_both_engines, shell, written};
-use muster_domain::view::{ClusterView, JobStory};
-use muster_tests::core::{CoreJob, JobState};
+use super::{LIMIT, LOOK_EVERY, last_words, on_both_engines, shell, written};
+use anyhow::Context;
+use muster_domain::view::{ClusterView, JobStory, JobView};
+use muster_tests::core::{Core, CoreJob, JobState, ProviderAnswer};
 use muster_tests::harness::{Engine, Leader, RankWatch, Site, SiteOptions, StoreOptions, etcd_for_tests};
+use reqwest::Method;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 on_both_engines! {
     nobody_notices_that_the_leader_is_killed;
 }
 
-/// Rank 0 runs for a whole minute and a little; the others until they are ended.
+/// Rank 0 runs until a whole minute can be charged; the others until they are ended. A gang is charged from when its last rank
+/// has started, as far as its nodes can tell, so rank 0 waits for all and then a good deal longer, but far from two minutes.
 const A_MINUTE: &str = r#"
     rank=$(cat /etc/ucloud/rank.txt)
     echo begun >> /work/begun-$rank
-    if [ $rank = 0 ]; then sleep 61; else sleep 600; fi
+    [ $rank = 0 ] || sleep 600
+    while [ $(ls /work | grep -c '^begun-') -lt 9 ]; do sleep 0.1; done
+    sleep 75
 "#;
 
 /// Says when it begins, and ends when it is let.
@@ -24,6 +30,21 @@ const PATIENT: &str = "echo begun >> /work/begun-0; while [ ! -e /work/go ]; do 
 /// Followers of a leader.
 fn others(site: &Site, leader: &Leader) -> Vec<String> {
     site.coordinator_names().into_iter().filter(|name| *name != leader.name).collect()
+}
+
+/// Nobody else leads. Where a machine was so busy that a lease ran out meanwhile, whoever came next leads in a later term; but
+/// never `who`, which had no claim.
+async fn leads_still(site: &Site, leader: &Leader, who: &str) -> anyhow::Result<()> {
+    let now = site.wait_for_leader(None, LIMIT).await?;
+    assert!(now == *leader || (now.term > leader.term && now.name != who), "{leader:?}, then {now:?}");
+    Ok(())
+}
+
+/// The ranks that live, once there are so many: an engine that is busy may leave a look unanswered.
+async fn live_ranks(site: &Site, count: usize) -> anyhow::Result<()> {
+    let source = site.rank_source();
+    let counted = async { while source.look().await.live.len() != count {} };
+    tokio::time::timeout(LIMIT, counted).await.with_context(|| format!("there are not {count} live ranks"))
 }
 
 async fn running(site: &Site, script: &str, replicas: u64) -> anyhow::Result<String> {
@@ -46,7 +67,7 @@ async fn nobody_notices_that_the_leader_is_killed(engine: Engine) -> anyhow::Res
     let mut site = Site::start(SiteOptions::over_etcd(engine, 2)).await?;
     let watch = RankWatch::start(site.rank_source());
     let id = running(&site, A_MINUTE, 9).await?;
-    assert_eq!(site.rank_source().look().await.live.len(), 9);
+    live_ranks(&site, 9).await?;
     let killed = site.kill_leader().await?;
     let next = site.wait_for_leader(Some(&killed), LIMIT).await?;
     assert!(next.term > killed.term && next.name != killed.name, "{killed:?}, then {next:?}");
@@ -56,7 +77,7 @@ async fn nobody_notices_that_the_leader_is_killed(engine: Engine) -> anyhow::Res
     assert_eq!((view.leader.map(|leader| leader.name), view.term), (Some(next.name.clone()), next.term));
     site.wait_for_nodes(2).await?;
     site.start_named(&killed.name).await?;
-    assert_eq!(site.leader().await, Some(next), "the one that is back follows");
+    leads_still(&site, &next, &killed.name).await?;
 
     ended_well(&site, &id).await?;
     site.wait_until_settled(LIMIT).await?;
@@ -80,6 +101,8 @@ async fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     }
     let mut site = Site::start(SiteOptions::over_etcd(Engine::Fake, 2)).await.unwrap();
     let first = site.wait_for_leader(None, LIMIT).await.unwrap();
+    // Core asks for products when it does not know them, and does not repeat that.
+    site.core.retrieve_products().await.unwrap();
     site.core.reset_creates();
     let core = site.core.clone();
     let creates = tokio::spawn(async move {
@@ -91,8 +114,8 @@ async fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     site.coordinators[&first.name].signal(Signal::TERM).unwrap();
     let next = site.wait_for_leader(Some(&first), LIMIT).await.unwrap();
     let took = asked.elapsed();
-    // Far below the lease even beside other tests; `make bench` has the figure.
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Below the lease of 9 s even on a machine that is busy; `make bench` has the figure.
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert_ne!(next.name, first.name);
     let mut stopped = site.coordinators.remove(&first.name).unwrap();
     assert!(stopped.ended(LIMIT).await.unwrap().success(), "{}", stopped.log_tail());
@@ -124,13 +147,78 @@ async fn any_coordinator_answers_core_and_operators() {
         let story: JobStory = site.operator_of(&follower, &format!("/v1/jobs/{id}")).await.unwrap();
         assert_eq!(story.job.state, "running");
         let cluster: ClusterView = site.operator_of(&follower, "/v1/cluster").await.unwrap();
-        assert_eq!(cluster.leader.map(|leader| leader.name).as_deref(), Some(leader.name.as_str()));
-        assert_eq!(cluster.nodes_online, 1);
+        let leads = cluster.leader.is_some_and(|now| now.name == leader.name);
+        assert!(leads || cluster.term > leader.term, "term {} after {leader:?}", cluster.term);
 
         std::fs::write(site.work_folder(&id).join("go"), "").unwrap();
         ended_well(&site, &id).await.unwrap();
     }
     site.stop().await.unwrap();
+}
+
+/// The largest body of a create (`protocol.md` 16.8), in bytes.
+const MOST_CREATE_BYTES: usize = 32 << 20;
+
+/// A create of two jobs that is so many bytes long: nearly all of them come before the second one.
+fn large_create(bytes: usize, second: &Value) -> Value {
+    let vector = include_str!("../../../ucloud/tests/vectors/jobs-dec-create-simple.json");
+    let steps: Value = serde_json::from_str(vector).unwrap();
+    let job = &steps[0]["request"]["items"][0];
+    let mut jobs = [job.clone(), job.clone()];
+    jobs[0]["id"] = json!("910001");
+    jobs[0]["padding"] = json!("");
+    jobs[1]["id"] = second.clone();
+    let mut body = json!({ "items": jobs });
+    let missing = bytes - body.to_string().len();
+    body["items"][0]["padding"] = json!("x".repeat(missing));
+    body
+}
+
+/// Calls again on 503, as Core does: a busy machine may not read so large a body in the time that an answer has.
+async fn create_at(core: &Core, url: &str, body: &Value) -> ProviderAnswer {
+    core.set_provider_url(url);
+    let calls = async {
+        loop {
+            match core.call_as(Method::POST, "/ucloud/example/jobs", Some(body), "user").await {
+                Ok(answer) if answer.status != 503 => return answer,
+                Ok(_) => tokio::time::sleep(LOOK_EVERY).await,
+                Err(failure) => panic!("no answer from {url}: {failure}"),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, calls).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_passes_the_largest_create_on_and_refuses_what_the_leader_refuses() {
+    if etcd_for_tests("a_follower_passes_the_largest_create_on_and_refuses_what_the_leader_refuses").is_none() {
+        return;
+    }
+    let mut options = SiteOptions::over_etcd(Engine::Fake, 1);
+    // How fast such a body is read is not what is tried here.
+    options.core.call_timeout = LIMIT;
+    let site = Site::start(options).await.unwrap();
+    let leader = site.wait_for_leader(None, LIMIT).await.unwrap();
+    let follower = site.http_url_of(&others(&site, &leader)[0]);
+    let (good, wrong) = (json!("910002"), json!([]));
+    for (bytes, second, expected) in [
+        (MOST_CREATE_BYTES, &wrong, 400),
+        (MOST_CREATE_BYTES + 1, &good, 413),
+        (2 * MOST_CREATE_BYTES, &good, 413),
+        (MOST_CREATE_BYTES, &good, 200),
+    ] {
+        let body = large_create(bytes, second);
+        let passed_on = create_at(&site.core, &follower, &body).await;
+        let at_leader = create_at(&site.core, &site.http_url_of(&leader.name), &body).await;
+        assert_eq!(passed_on.status, expected, "{bytes} bytes: {}", passed_on.why());
+        assert_eq!((passed_on.status, passed_on.body), (at_leader.status, at_leader.body), "{bytes} bytes");
+        let jobs: Vec<JobView> = site.operator("/v1/jobs").await.unwrap();
+        let mut ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        ids.sort_unstable();
+        let accepted: &[&str] = if expected == 200 { &["910001", "910002"] } else { &[] };
+        assert_eq!(ids, accepted, "after {bytes} bytes");
+    }
+    // Core knows nothing of these jobs, so the site is not waited for.
 }
 
 /// The old leader wakes up and believes that it leads: it may say so to nobody who acts on it.
@@ -151,11 +239,22 @@ async fn a_leader_that_slept_past_its_lease_steps_down() {
     assert!(next.term > asleep.term);
     let second = running(&site, PATIENT, 1).await.unwrap();
     site.resume(&asleep.name).unwrap();
-    let woken: ClusterView =
-        site.wait_for_operator("/v1/cluster", |cluster: &ClusterView| cluster.term == next.term, LIMIT).await.unwrap();
-    assert_eq!(woken.leader.map(|leader| leader.name).as_deref(), Some(next.name.as_str()));
+    // Whichever is asked, the woken one among them: its own term is over. The lease is so short here that on a busy machine
+    // others may have followed `next`, even the woken one anew.
+    for name in site.coordinator_names() {
+        let woken = async {
+            loop {
+                match site.operator_of::<ClusterView>(&name, "/v1/cluster").await {
+                    Ok(now) if now.term > next.term => break,
+                    Ok(now) if now.leader.as_ref().is_some_and(|leader| leader.name == next.name) => break,
+                    _ => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, woken).await.unwrap_or_else(|_| panic!("{name} does not know {next:?}"));
+    }
     let third = running(&site, PATIENT, 1).await.unwrap();
-    assert_eq!(site.leader().await, Some(next));
+    assert!(site.wait_for_leader(None, LIMIT).await.unwrap().term >= next.term);
     for id in [first, second, third] {
         std::fs::write(site.work_folder(&id).join("go"), "").unwrap();
         ended_well(&site, &id).await.unwrap();
@@ -184,7 +283,7 @@ async fn a_second_coordinator_of_one_name_is_refused() {
             assert!(complaint.contains(word), "no {word:?} in:\n{complaint}");
         }
     }
-    assert_eq!(site.leader().await, Some(leader), "those that ran go on");
+    assert_eq!(site.wait_for_leader(None, LIMIT).await.unwrap(), leader, "those that ran go on");
     site.stop().await.unwrap();
 }
 

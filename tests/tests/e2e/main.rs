@@ -19,8 +19,10 @@ use muster_tests::core::{CoreJob, JobRequest, ProductReference};
 use muster_tests::harness::{BUSYBOX_IMAGE, Site};
 use std::time::Duration;
 
-/// How long anything may take on a machine that is busy with other tests.
-const LIMIT: Duration = Duration::from_secs(90);
+/// How long anything may take on a machine that is busy with other tests; some jobs run for more than a minute of it.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Files and logs tell nobody that they were written; they are looked at often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One scenario on both engines.
 macro_rules! on_both_engines {
@@ -64,6 +66,16 @@ async fn run(site: &Site, request: JobRequest) -> anyhow::Result<CoreJob> {
 /// The words by which the end was told.
 fn last_words(job: &CoreJob) -> String {
     job.history.iter().rev().find_map(|entry| entry.status.clone()).unwrap_or_default()
+}
+
+/// Waits until something outside of Core and the operators' API is so.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let looking = async {
+        while !is_so() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, looking).await.unwrap_or_else(|_| panic!("{what}: not so after {LIMIT:?}"));
 }
 
 /// What a rank has written into the job's folder.

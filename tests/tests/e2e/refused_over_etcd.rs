@@ -1,7 +1,7 @@
 //! What a coordinator says that cannot work with its etcd: each a message that says what to do, and no damage.
 
-use super::LIMIT;
 use super::leadership::elsewhere;
+use super::{LIMIT, eventually};
 use muster_domain::view::ClusterView;
 use muster_tests::harness::{
     Engine, EtcdCluster, EtcdOptions, Process, Site, SiteOptions, StoreOptions, etcd_for_tests,
@@ -71,7 +71,7 @@ async fn what_only_an_operator_can_mend_is_said_in_words() {
     etcd.ctl(&["put", &newer, r#"{"schema": 99}"#]).await.unwrap();
     says(another(&site, &[("MUSTER_STORE_ETCD_PREFIX", "/newer")]), &["newer version"]).await;
 
-    assert_eq!(site.leader().await, Some(leader), "those that ran go on");
+    assert_eq!(site.wait_for_leader(None, LIMIT).await.unwrap(), leader, "those that ran go on");
     site.wait_for_nodes(1).await.unwrap();
     site.stop().await.unwrap();
 }
@@ -85,13 +85,10 @@ async fn an_etcd_that_cannot_be_reached_is_waited_for() {
     let mut site = site().await;
     site.etcd.as_mut().unwrap().kill(0).await.unwrap();
     let mut process = another(&site, &[]);
-    let deadline = tokio::time::Instant::now() + LIMIT;
     let endpoint = site.etcd.as_ref().unwrap().endpoints().remove(0);
-    while !process.log().contains(endpoint.trim_start_matches("http://")) && tokio::time::Instant::now() < deadline {
-        assert!(process.is_running(), "{}", process.log_tail());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert!(process.log().contains("etcd"), "{}", process.log_tail());
+    let endpoint = endpoint.trim_start_matches("http://");
+    eventually("its log names the etcd that is away", || process.log().contains(endpoint)).await;
+    assert!(process.is_running(), "{}", process.log_tail());
     site.etcd.as_mut().unwrap().restart(0).await.unwrap();
     let led = |cluster: &ClusterView| cluster.leader.is_some() && cluster.nodes_online == 1;
     site.wait_for_operator("/v1/cluster", led, LIMIT).await.unwrap();

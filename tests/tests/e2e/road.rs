@@ -5,7 +5,6 @@ use muster_domain::view::NodeView;
 use muster_tests::core::{JobRequest, JobState};
 use muster_tests::harness::{BUSYBOX_IMAGE, Engine, Site, SiteOptions};
 use serde_json::Value;
-use std::time::Duration;
 
 on_both_engines! {
     the_seeds_job_runs_as_the_seeds_say;
@@ -122,13 +121,13 @@ async fn logs_are_live_and_apart(engine: Engine) -> anyhow::Result<()> {
 async fn the_time_allocation_is_extended(engine: Engine) -> anyhow::Result<()> {
     let site = Site::start(SiteOptions::new(engine, 1)).await?;
     let script = "while [ ! -e /work/go ]; do sleep 0.1; done";
-    let id = site.core.submit(shell(script).time_allocation(0, 0, 12)).await?;
+    let id = site.core.submit(shell(script).time_allocation(0, 0, 20)).await?;
     let running = site.core.wait_for(&id, |job| job.state == JobState::Running, LIMIT).await?;
     site.core.extend(&id, 0, 5, 0).await?;
     site.core.extend(&id, 0, 0, 30).await?;
-    let all = Some(12_000 + 300_000 + 30_000);
+    let all = Some(20_000 + 300_000 + 30_000);
     site.core.wait_for(&id, |job| job.allocation == all, LIMIT).await?;
-    let ran_past = move |story: &muster_domain::view::JobStory| story.job.ran_ms > 13_000 || story.job.state == "ended";
+    let ran_past = move |story: &muster_domain::view::JobStory| story.job.ran_ms > 21_000 || story.job.state == "ended";
     let story = site.wait_for_operator(&format!("/v1/jobs/{id}"), ran_past, LIMIT).await?;
     assert_eq!(story.job.state, "running", "it outlived its first allocation: {running:?}");
     std::fs::write(site.work_folder(&id).join("go"), "")?;
@@ -160,6 +159,6 @@ async fn a_job_waits_for_room_and_says_why(engine: Engine) -> anyhow::Result<()>
     std::fs::write(site.work_folder(&first).join("go"), "")?;
     let done = site.core.wait_for(&second, |job| job.state.is_final(), LIMIT).await?;
     assert_eq!(done.state, JobState::Success);
-    site.wait_until_settled(Duration::from_secs(30)).await?;
+    site.wait_until_settled(LIMIT).await?;
     site.stop().await
 }

@@ -51,8 +51,10 @@ async fn one_trace_from_request_to_charge() {
         .coordinator("MUSTER_TELEMETRY_ENDPOINT", &endpoint)
         .worker("MUSTER_TELEMETRY_ENDPOINT", &endpoint);
     let site = Site::start(options).await.unwrap();
-    // A whole minute, so that there is a charge.
-    let job = run(&site, shell("sleep 61").replicas(2)).await.unwrap();
+    // A whole minute since the second one began, so that there is a charge.
+    let script = "touch /work/begun-$(cat /etc/ucloud/rank.txt)
+        while [ ! -e /work/begun-0 ] || [ ! -e /work/begun-1 ]; do sleep 0.1; done; sleep 65";
+    let job = run(&site, shell(script).replicas(2)).await.unwrap();
     site.wait_until_settled(LIMIT).await.unwrap();
     site.stop().await.unwrap();
 

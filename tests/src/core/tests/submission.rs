@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::provider::{LONG, Reply, World, request};
-use crate::core::{JobRequest, Origin};
+use crate::core::{JobRequest, Origin, Repeat};
 
 fn refusal(status: u16) -> Reply {
     Reply::Json(status, json!({"why": "not now", "errorCode": "CLUSTER_PAUSED"}))
@@ -71,6 +71,24 @@ async fn not_ready_is_repeated_after_an_init() {
     let statistics = world.core.creates();
     assert_eq!((statistics.by_status[&503], statistics.by_status[&449], statistics.by_status[&200]), (1, 1, 1));
     assert!(statistics.percentile_us(50.0).is_some());
+}
+
+#[tokio::test]
+async fn a_create_can_come_twice_with_the_same_job() {
+    let world = World::new().await;
+    for after_acceptance in [None, Some(Duration::ZERO)] {
+        let repeat = Repeat { after_acceptance, ..Repeat::default() };
+        let (id, again) = world.core.submit_twice(&request(), &repeat).await;
+        assert_eq!((id.unwrap(), again.unwrap().unwrap().status), (world.core.jobs().pop().unwrap().id, 200));
+        let creates = world.provider.asked("/jobs");
+        let [.., first, second] = creates.as_slice() else { panic!("{} creates", creates.len()) };
+        assert_eq!((&first.body, &first.username), (&second.body, &second.username));
+    }
+    assert_eq!(world.core.creates().by_status[&200], 2, "the second ones are not Core's");
+    world.provider.answer_creates([refusal(400)]);
+    let later = Repeat { after_acceptance: Some(Duration::ZERO), ..Repeat::default() };
+    let (id, again) = world.core.submit_twice(&request(), &later).await;
+    assert!(id.is_err() && again.is_none());
 }
 
 #[tokio::test]
