@@ -4,6 +4,9 @@
 //! next one together (group commit): the slower the disk, the larger the batches. Order is kept because there is one
 //! queue and one loop; a decision without writes waits behind the writes of those before it. When a commit fails, the
 //! loop ends and drops everything, so that nothing of that batch or a later one leaves.
+//!
+//! One exception: while a commit waits because the store is full, decisions that only remove documents overtake it
+//! ([`Batch::take_removals`]), since a full store takes removals, and only they can give room back.
 
 use crate::crash::{When, crash_point};
 use crate::dispatch::Dispatch;
@@ -11,15 +14,16 @@ use crate::election::Leadership;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use muster_domain::commit::Batch;
-use muster_domain::effect::{Milestone, Reply};
+use muster_domain::effect::{DocumentKey, Milestone, Reply, Write};
 use muster_domain::id::RequestId;
 use muster_runtime::clock::now;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// Decisions taken from the queue at once.
+/// Decisions taken out of the channel before they are durable.
 const BATCH_DECISIONS: usize = 1024;
 
 /// Who waits for a reply, and where it goes.
@@ -31,44 +35,125 @@ pub type Decision = muster_domain::commit::Decision<Caller>;
 pub async fn run(
     store: Arc<dyn Store>,
     leadership: Leadership,
-    mut decisions: mpsc::Receiver<Decision>,
-    mut dispatch: Dispatch,
+    decisions: mpsc::Receiver<Decision>,
+    dispatch: Dispatch,
     metrics: Metrics,
 ) -> Result<(), StoreError> {
-    let mut waiting = Vec::with_capacity(BATCH_DECISIONS);
-    while decisions.recv_many(&mut waiting, BATCH_DECISIONS).await > 0 {
-        let mut queue: VecDeque<Decision> = waiting.drain(..).collect();
-        while !queue.is_empty() {
-            let mut batch = Batch::take(&mut queue, store.batch_documents());
-            if !batch.writes.is_empty() {
-                pass(When::BeforeCommit, &batch.milestones);
-                let documents = batch.writes.len();
-                let begun = Instant::now();
-                store.commit(leadership.term, std::mem::take(&mut batch.writes)).await?;
-                metrics.committed(documents, begun.elapsed());
-                pass(When::AfterCommit, &batch.milestones);
+    let clerk = Clerk { store, leadership, metrics };
+    let gathered = Vec::with_capacity(BATCH_DECISIONS);
+    let mut desk = Desk { clerk: &clerk, decisions, gathered, queue: VecDeque::new(), dispatch };
+    while desk.receive().await {
+        while !desk.queue.is_empty() {
+            let batch = Batch::take(&mut desk.queue, clerk.store.batch_documents());
+            if batch.writes.is_empty() {
+                desk.release(batch)?;
+            } else {
+                desk.commit(batch).await?;
             }
-            if leadership.lost.is_cancelled() || !leadership.validity.holds(now().moment) {
-                return Err(StoreError::Failed("leadership was lost".to_owned()));
-            }
-            for milestone in &batch.milestones {
-                metrics.milestone(*milestone);
-            }
-            let milestones = dispatch_batch(&mut dispatch, batch);
-            pass(When::AfterEffects, &milestones);
         }
     }
     Ok(())
 }
 
-fn dispatch_batch(dispatch: &mut Dispatch, batch: Batch<Caller>) -> Vec<Milestone> {
-    for (request, reply) in batch.callers {
-        dispatch.expect(request, reply);
+/// Brings batches to the store.
+struct Clerk {
+    store: Arc<dyn Store>,
+    leadership: Leadership,
+    metrics: Metrics,
+}
+
+impl Clerk {
+    async fn make_durable(&self, mut batch: Batch<Caller>) -> Result<Batch<Caller>, StoreError> {
+        pass(When::BeforeCommit, &batch.milestones);
+        let documents = batch.writes.len();
+        let begun = Instant::now();
+        self.store.commit(self.leadership.term, std::mem::take(&mut batch.writes)).await?;
+        self.metrics.committed(documents, begun.elapsed());
+        pass(When::AfterCommit, &batch.milestones);
+        Ok(batch)
     }
-    for effect in batch.effects {
-        dispatch.perform(effect);
+}
+
+/// What is decided and not durable yet, and where it goes when it is.
+struct Desk<'a> {
+    clerk: &'a Clerk,
+    decisions: mpsc::Receiver<Decision>,
+    gathered: Vec<Decision>,
+    queue: VecDeque<Decision>,
+    dispatch: Dispatch,
+}
+
+impl Desk<'_> {
+    /// Waits for decisions and takes what the queue has place for; `false` when there will be none. May be dropped while
+    /// it waits.
+    async fn receive(&mut self) -> bool {
+        let place = BATCH_DECISIONS.saturating_sub(self.queue.len());
+        let any = self.decisions.recv_many(&mut self.gathered, place).await > 0;
+        self.queue.extend(self.gathered.drain(..));
+        any
     }
-    batch.milestones
+
+    /// Makes a batch durable, then lets its effects out.
+    async fn commit(&mut self, batch: Batch<Caller>) -> Result<(), StoreError> {
+        let clerk = self.clerk;
+        let under_way: BTreeSet<DocumentKey> = batch.writes.iter().map(Write::key).collect();
+        let mut full = clerk.store.full();
+        let mut closed = false;
+        let mut committing = pin!(clerk.make_durable(batch));
+        loop {
+            tokio::select! {
+                biased;
+                durable = &mut committing => return self.release(durable?),
+                () = until_full(&mut full) => {}
+            }
+            let Some(removals) = Batch::take_removals(&mut self.queue, &under_way, clerk.store.batch_documents())
+            else {
+                // A queue that is full of what must wait takes no more, so that the driver waits too.
+                let has_place = self.queue.len() < BATCH_DECISIONS;
+                tokio::select! {
+                    biased;
+                    durable = &mut committing => return self.release(durable?),
+                    more = self.receive(), if has_place && !closed => closed = !more,
+                }
+                continue;
+            };
+            let mut removing = pin!(clerk.make_durable(removals));
+            tokio::select! {
+                biased;
+                durable = &mut committing => {
+                    self.release(durable?)?;
+                    return self.release(removing.await?);
+                }
+                removed = &mut removing => self.release(removed?)?,
+            }
+        }
+    }
+
+    /// Lets out what is durable, while the leadership holds.
+    fn release(&mut self, batch: Batch<Caller>) -> Result<(), StoreError> {
+        let Clerk { leadership, metrics, .. } = self.clerk;
+        if leadership.lost.is_cancelled() || !leadership.validity.holds(now().moment) {
+            return Err(StoreError::Failed("leadership was lost".to_owned()));
+        }
+        for milestone in &batch.milestones {
+            metrics.milestone(*milestone);
+        }
+        for (request, reply) in batch.callers {
+            self.dispatch.expect(request, reply);
+        }
+        for effect in batch.effects {
+            self.dispatch.perform(effect);
+        }
+        pass(When::AfterEffects, &batch.milestones);
+        Ok(())
+    }
+}
+
+/// Waits until the store says that it is full, for ever if it never does.
+async fn until_full(full: &mut watch::Receiver<bool>) {
+    if full.wait_for(|full| *full).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn pass(when: When, milestones: &[Milestone]) {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// A store whose commits end when the test says so.
 #[derive(Default)]
 struct Scripted {
+    full: watch::Sender<bool>,
     /// Documents of each commit, in order.
     seen: Mutex<Vec<Vec<String>>>,
     gate: Mutex<VecDeque<oneshot::Receiver<Result<(), StoreError>>>>,
@@ -41,8 +42,12 @@ impl Store for Scripted {
         1024
     }
 
-    fn space(&self) -> tokio::sync::watch::Receiver<Option<crate::store::Space>> {
-        tokio::sync::watch::Sender::new(None).subscribe()
+    fn space(&self) -> watch::Receiver<Option<crate::store::Space>> {
+        watch::Sender::new(None).subscribe()
+    }
+
+    fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
     }
 
     fn commit(&self, _: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -186,4 +191,110 @@ async fn a_lost_leader_keeps_its_effects_to_itself() {
     commit.send(Ok(())).unwrap();
     assert!(stage.task.await.unwrap().is_err());
     assert!(stage.changes.try_recv().is_err());
+}
+
+fn forget(id: &str) -> Effect {
+    Effect::Write { write: Write::ForgetJob(JobId::new(id).unwrap()), milestones: vec![Milestone::Other] }
+}
+
+#[tokio::test]
+async fn removals_overtake_a_commit_that_waits_for_room_and_nothing_else_does() {
+    let mut stage = stage();
+    let (waiting, removal) = (stage.store.expect(), stage.store.expect());
+    stage.decisions.send(decision(vec![write("1"), changed("1")])).await.unwrap();
+    settle().await;
+    for effects in [vec![write("2"), changed("2")], vec![forget("3")], vec![forget("1")], vec![forget("2")]] {
+        stage.decisions.send(decision(effects)).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(stage.store.seen(), [["1"]], "a store that is merely slow is waited for");
+    stage.store.full.send_replace(true);
+    settle().await;
+    assert_eq!(stage.store.seen(), [["1"], ["-3"]]);
+    // While that one is under way, the next ones gather.
+    stage.decisions.send(decision(vec![forget("4")])).await.unwrap();
+    stage.decisions.send(decision(vec![forget("5"), changed("5")])).await.unwrap();
+    stage.decisions.send(decision(vec![forget("6")])).await.unwrap();
+    settle().await;
+    assert_eq!(stage.store.seen().len(), 2);
+    removal.send(Ok(())).unwrap();
+    settle().await;
+    assert_eq!(stage.store.seen()[2..], [["-4", "-6"]]);
+    assert!(stage.changes.try_recv().is_err(), "what is not durable was spoken of");
+    // There is room: the rest comes in its order.
+    stage.store.full.send_replace(false);
+    waiting.send(Ok(())).unwrap();
+    settle().await;
+    assert_eq!(stage.store.seen()[3..], [["-1", "-2", "-5"]]);
+    for id in ["1", "2", "5"] {
+        assert_eq!(stage.changes.try_recv().unwrap().as_str(), id);
+    }
+    drop(stage.decisions);
+    assert_eq!(stage.task.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_commit_that_gets_room_does_not_wait_for_the_removals_ahead_of_it_to_speak() {
+    let mut stage = stage();
+    let (waiting, removal) = (stage.store.expect(), stage.store.expect());
+    stage.store.full.send_replace(true);
+    stage.decisions.send(decision(vec![write("1"), changed("1")])).await.unwrap();
+    stage.decisions.send(decision(vec![])).await.unwrap();
+    settle().await;
+    stage.decisions.send(decision(vec![forget("2")])).await.unwrap();
+    settle().await;
+    // Of the same document as a removal under way: behind it.
+    stage.decisions.send(decision(vec![write("2"), changed("2")])).await.unwrap();
+    waiting.send(Ok(())).unwrap();
+    settle().await;
+    assert_eq!(stage.changes.try_recv().unwrap().as_str(), "1");
+    assert_eq!(stage.store.seen(), [["1"], ["-2"]]);
+    removal.send(Ok(())).unwrap();
+    settle().await;
+    assert_eq!(stage.store.seen()[2..], [["2"]]);
+    assert_eq!(stage.changes.try_recv().unwrap().as_str(), "2");
+    drop(stage.decisions);
+    assert_eq!(stage.task.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn while_the_store_is_full_the_queue_stays_bounded_and_a_closed_channel_is_no_end() {
+    let stage = stage();
+    let waiting = stage.store.expect();
+    stage.store.full.send_replace(true);
+    stage.decisions.send(decision(vec![write("1")])).await.unwrap();
+    settle().await;
+    let mut sent = 0;
+    loop {
+        match stage.decisions.try_send(decision(vec![write(&format!("n{sent}"))])) {
+            Ok(()) => sent += 1,
+            Err(_) if stage.decisions.capacity() == 0 => {
+                settle().await;
+                if stage.decisions.capacity() == 0 {
+                    break;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(sent, BATCH_DECISIONS + stage.decisions.max_capacity());
+    drop(stage.decisions);
+    settle().await;
+    assert_eq!(stage.store.seen(), [["1"]]);
+    waiting.send(Ok(())).unwrap();
+    assert_eq!(stage.task.await.unwrap(), Ok(()));
+    assert_eq!(stage.store.seen().concat().len(), sent + 1);
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_ends_everything() {
+    let stage = stage();
+    let (_waiting, removal) = (stage.store.expect(), stage.store.expect());
+    stage.store.full.send_replace(true);
+    stage.decisions.send(decision(vec![write("1"), changed("1")])).await.unwrap();
+    settle().await;
+    stage.decisions.send(decision(vec![forget("2")])).await.unwrap();
+    removal.send(Err(StoreError::Fenced { held: 2, ours: 1 })).unwrap();
+    assert_eq!(stage.task.await.unwrap(), Err(StoreError::Fenced { held: 2, ours: 1 }));
+    assert!(stage.decisions.is_closed());
 }

@@ -16,6 +16,7 @@
 //! | `muster.leadership.term` | `1` | gauge | | the term of the leader that this coordinator knows |
 //! | `muster.leadership.changes` | `{leader}` | counter | | leaders that this coordinator has seen begin |
 //! | `muster.leadership.vacancy` | `s` | counter | | time in which this coordinator knew of no leader; added when there is one again |
+//! | `muster.leadership.keepalive.duration` | `s` | histogram | | from sending a keepalive to etcd until it answers; without an answer until the next one, at most a lease's life |
 //! | `muster.forwarded` | `{request}` | counter | `door`, `outcome` | requests that came while another coordinator led, or none |
 //! | `muster.alarms` | `{alarm}` | counter | | times an operator was called |
 
@@ -42,6 +43,7 @@ pub struct Metrics {
     term: Gauge<u64>,
     leaders: Counter<u64>,
     vacancy: Counter<f64>,
+    keepalive_duration: Histogram<f64>,
     forwarded: Counter<u64>,
 }
 
@@ -126,6 +128,12 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("time in which this coordinator knew of no leader")
                 .build(),
+            keepalive_duration: meter
+                .f64_histogram("muster.leadership.keepalive.duration")
+                .with_unit("s")
+                .with_description("time until etcd answers a keepalive")
+                .with_boundaries(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
+                .build(),
             forwarded: meter
                 .u64_counter("muster.forwarded")
                 .with_unit("{request}")
@@ -188,6 +196,11 @@ impl Metrics {
     pub fn leader_seen(&self, vacant: Duration) {
         self.leaders.add(1, &[]);
         self.vacancy.add(vacant.as_secs_f64(), &[]);
+    }
+
+    /// etcd answered a keepalive after so long.
+    pub fn kept(&self, took: Duration) {
+        self.keepalive_duration.record(took.as_secs_f64(), &[]);
     }
 
     /// A request came while this coordinator did not lead; both labels are our own words.

@@ -7,7 +7,7 @@
 
 use crate::effect::{DocumentKey, Effect, Milestone, Write};
 use crate::id::Term;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A revision of the store; a document that does not exist has revision 0.
 pub type Revision = u64;
@@ -19,6 +19,23 @@ pub struct Decision<Caller> {
     pub effects: Vec<Effect>,
     /// Who waits for a reply that may be among them.
     pub caller: Option<Caller>,
+}
+
+impl<Caller> Decision<Caller> {
+    /// The documents that it writes, in order.
+    fn documents(&self) -> impl Iterator<Item = DocumentKey> {
+        self.effects
+            .iter()
+            .filter_map(|effect| if let Effect::Write { write, .. } = effect { Some(write.key()) } else { None })
+    }
+
+    /// Whether it removes documents, and at most calls an operator besides: nothing in it rests on what was decided before.
+    fn only_removes(&self) -> bool {
+        let removes = |effect: &Effect| matches!(effect, Effect::Write { write, .. } if write.removes());
+        self.caller.is_none()
+            && self.effects.iter().any(removes)
+            && self.effects.iter().all(|effect| removes(effect) || matches!(effect, Effect::Alarm { .. }))
+    }
 }
 
 /// Decisions that become durable together.
@@ -62,6 +79,39 @@ impl<Caller> Batch<Caller> {
         batch.writes = writes.into_values().collect();
         batch.writes.sort_by_key(|write| !write.gives_room());
         batch
+    }
+
+    /// Takes decisions that only remove documents out of the queue, for a store that is full: it takes removals when it
+    /// takes nothing else, and they give room back, while what came before them waits for that room (reliability F10).
+    ///
+    /// A decision goes ahead if none of its documents is among those `under_way` or of an earlier decision that stays, so
+    /// that the writes of each document keep their order; and while the batch has at most `documents` writes, the first
+    /// decision whatever its size. The others keep their places. `None`: there is nothing to go ahead.
+    ///
+    /// That a removal overtakes other documents does no harm: what is removed is over. A job is forgotten when its end is
+    /// durable and settled with Core, and no other document speaks of it.
+    pub fn take_removals(
+        queue: &mut VecDeque<Decision<Caller>>,
+        under_way: &BTreeSet<DocumentKey>,
+        documents: usize,
+    ) -> Option<Self> {
+        let mut spoken_for = under_way.clone();
+        let mut ahead = VecDeque::new();
+        let mut removals = 0;
+        let mut stay = VecDeque::with_capacity(queue.len());
+        for decision in queue.drain(..) {
+            let keys: Vec<DocumentKey> = decision.documents().collect();
+            let fits = ahead.is_empty() || removals + keys.len() <= documents;
+            if fits && decision.only_removes() && !keys.iter().any(|key| spoken_for.contains(key)) {
+                removals += keys.len();
+                ahead.push_back(decision);
+            } else {
+                spoken_for.extend(keys);
+                stay.push_back(decision);
+            }
+        }
+        *queue = stay;
+        (!ahead.is_empty()).then(|| Self::take(&mut ahead, usize::MAX))
     }
 }
 

@@ -7,20 +7,38 @@ use super::leading::is_held;
 use super::snapshot::{list_keys, look};
 use super::store::Inner;
 use crate::store::Space;
-use muster_domain::effect::DocumentKey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How far behind a follower's cache may be.
-const WARM_EVERY: Duration = Duration::from_secs(2);
-/// Between two looks at what else changes the keys (reliability F12).
-const RELIST_EVERY: Duration = Duration::from_secs(30);
-const MEASURE_EVERY: Duration = Duration::from_secs(30);
-/// History is kept for about this long. etcd's own compaction, if it is set up, may well be faster.
-const COMPACT_EVERY_MIN: std::ops::Range<u64> = 55..65;
+/// When the store does what it does by the way. Not for operators; tests have less time.
+#[derive(Clone, Debug)]
+pub struct Rhythm {
+    /// How far behind a follower's cache may be; how often the store sees whether anything else is due.
+    pub warm_every: Duration,
+    /// Between two looks at what else changes the keys (reliability F12).
+    pub look_every: Duration,
+    /// Between two measurements of the space that etcd takes.
+    pub measure_every: Duration,
+    /// History is kept for about this long, drawn anew each time. etcd's own compaction, if it is set up, may well be
+    /// faster.
+    pub compact_every: Range<Duration>,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            warm_every: Duration::from_secs(2),
+            look_every: Duration::from_secs(30),
+            measure_every: Duration::from_secs(30),
+            compact_every: minutes(55)..minutes(65),
+        }
+    }
+}
+
 /// Shares of the budget at which an operator is told, in percent.
 const TOLD_AT_PERCENT: [u64; 2] = [60, 80];
 
@@ -31,11 +49,12 @@ pub(super) async fn run_for_ever(store: Arc<Inner>) {
         if let Err(error) = running.await {
             tracing::error!(%error, "the housekeeping of the store failed, and begins anew; please report this");
         }
-        tokio::time::sleep(WARM_EVERY).await;
+        tokio::time::sleep(store.rhythm.warm_every).await;
     }
 }
 
 async fn run(store: Arc<Inner>) {
+    let Rhythm { warm_every, look_every, measure_every, compact_every } = store.rhythm.clone();
     let mut measured: Option<Instant> = None;
     let mut listed: Option<Instant> = None;
     let mut compaction: Option<(Instant, i64)> = None;
@@ -45,22 +64,21 @@ async fn run(store: Arc<Inner>) {
         if !leads {
             (listed, compaction) = (None, None);
             store.warm().await;
-        } else if is_due(listed, RELIST_EVERY) {
+        } else if is_due(listed, look_every) {
             listed = Some(Instant::now());
             if let Err(error) = store.look_for_strangers().await {
                 tracing::debug!(%error, "the keys were not listed again");
             }
         }
-        if is_due(measured, MEASURE_EVERY) {
+        if is_due(measured, measure_every) {
             measured = Some(Instant::now());
             store.measure().await;
         }
         if leads && compaction.is_none_or(|(due, _)| Instant::now() >= due) {
-            let minutes = rand::random_range(COMPACT_EVERY_MIN);
-            let due = Instant::now() + Duration::from_secs(60 * minutes);
+            let due = Instant::now() + rand::random_range(compact_every.clone());
             compaction = store.compact(compaction.map(|(_, revision)| revision)).await.map(|present| (due, present));
         }
-        tokio::time::sleep(WARM_EVERY).await;
+        tokio::time::sleep(warm_every).await;
     }
 }
 
@@ -75,43 +93,26 @@ impl Inner {
     /// Lists all keys and compares them with what this leader wrote. Nobody else may write documents while it leads; if
     /// somebody did, its memory is not the truth any more, and a new leadership must read everything again.
     async fn look_for_strangers(&self) -> Result<(), CallError> {
-        let Some(term) = self.held.lock().await.as_mut().map(|held| {
-            held.removed = Some(BTreeSet::new());
-            held.term
-        }) else {
-            return Ok(());
-        };
+        let Some(held) = self.held.get() else { return Ok(()) };
+        held.known().begin_look();
         let listed = async {
             let (revision, _) = look(&self.etcd, &self.keys).await?;
             Ok::<_, CallError>((revision, list_keys(&self.etcd, &self.keys, revision).await?))
         };
-        let listed = listed.await;
-        let mut held = self.held.lock().await;
-        let Some(held) = held.as_mut().filter(|held| held.term == term) else { return Ok(()) };
-        let removed = held.removed.take().unwrap_or_default();
-        let (revision, listed) = listed?;
+        let (revision, listed) = listed.await?;
         let documents = listed.into_iter().filter_map(|(key, (revision, _))| match self.keys.read(&key) {
             Name::Document(document) => Some((document, revision.unsigned_abs())),
             Name::Bulk(_) | Name::Other => None,
         });
-        let documents: BTreeMap<DocumentKey, u64> = documents.collect();
-        let known: BTreeMap<&DocumentKey, u64> = held.ledger.documents().collect();
-        let revision = revision.unsigned_abs();
-        let strange = documents
-            .iter()
-            .find(|(key, found)| match known.get(key) {
-                Some(ours) => ours != *found && *ours <= revision,
-                None => !removed.contains(*key),
-            })
-            .map(|(key, _)| key);
-        let missing = || known.iter().find(|(key, ours)| **ours <= revision && !documents.contains_key(**key));
-        if let Some(key) = strange.or_else(|| missing().map(|(key, _)| *key)) {
+        let strange = held.known().end_look(revision.unsigned_abs(), &documents.collect());
+        // What was given up meanwhile may be behind what is written.
+        if let Some(key) = strange.filter(|_| self.held.has(&held)) {
             tracing::error!(
-                key = self.keys.document(key),
+                key = self.keys.document(&key),
                 "somebody who does not lead changed a document; nothing but coordinators may write below this prefix. \
                  Leadership is given up, so that everything is read again"
             );
-            self.fence.fenced(term);
+            self.fence.fenced(held.term);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod client;
 mod election;
 mod failure;
+mod held;
 mod housekeeping;
 mod keys;
 mod leader;
@@ -23,6 +24,7 @@ mod transaction;
 mod version;
 
 pub use election::EtcdElection;
+pub use housekeeping::Rhythm;
 pub use store::EtcdStore;
 
 use crate::config::EtcdConfig;
@@ -163,6 +165,21 @@ pub async fn connect(
     listens: SocketAddr,
     stop: CancellationToken,
 ) -> Result<EtcdParts, EtcdError> {
+    connect_with(config, cluster, identity, listens, stop, Rhythm::default()).await
+}
+
+/// [`connect`] with a rhythm of one's own.
+///
+/// # Errors
+/// As for [`connect`].
+pub async fn connect_with(
+    config: &EtcdConfig,
+    cluster: &ClusterName,
+    identity: Identity,
+    listens: SocketAddr,
+    stop: CancellationToken,
+    rhythm: Rhythm,
+) -> Result<EtcdParts, EtcdError> {
     let access = Access::read(config)?;
     let etcd = Etcd::new(access.clone());
     let keys = Keys::new(&config.prefix, cluster);
@@ -199,7 +216,7 @@ pub async fn connect(
     })
     .map_err(EtcdError::Thread)?;
     let budget_bytes = config.space_budget_mib << 20;
-    let store = EtcdStore::new(etcd, keys, leading, budget_bytes, election.fence());
+    let store = EtcdStore::new(etcd, keys, leading, budget_bytes, election.fence(), rhythm);
     Ok(EtcdParts { store, election })
 }
 

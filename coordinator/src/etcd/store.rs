@@ -4,7 +4,8 @@
 use super::client::Etcd;
 use super::election::Fence;
 use super::failure::{CallError, Refusal};
-use super::housekeeping;
+use super::held::{Held, Slot};
+use super::housekeeping::{self, Rhythm};
 use super::keys::Keys;
 use super::leading::Leading;
 use super::meta::{gets, txn};
@@ -21,7 +22,6 @@ use muster_domain::leadership::{revision_of, term_of};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
@@ -60,34 +60,34 @@ pub(super) struct Inner {
     pub(super) fence: Fence,
     /// What a follower keeps warm; empty while this coordinator leads.
     pub(super) cache: Mutex<Cache>,
-    /// `None` also when it is not known what became of a commit, since the ledger may be behind what is written.
-    pub(super) held: Mutex<Option<Held>>,
+    pub(super) held: Slot,
     pub(super) space: watch::Sender<Option<Space>>,
     pub(super) budget_bytes: u64,
-    /// Whether it was said that etcd is full.
-    said_full: AtomicBool,
-}
-
-/// What the leader of a term knows.
-pub(super) struct Held {
-    pub(super) term: Term,
-    pub(super) ledger: Ledger,
-    /// Documents removed since a re-listing began, while one is under way.
-    pub(super) removed: Option<BTreeSet<DocumentKey>>,
+    pub(super) rhythm: Rhythm,
+    /// Whether etcd has refused a put for want of space, and has taken none since.
+    full: watch::Sender<bool>,
 }
 
 impl EtcdStore {
-    pub(super) fn new(etcd: Etcd, keys: Keys, leading: Arc<Leading>, budget_bytes: u64, fence: Fence) -> Self {
+    pub(super) fn new(
+        etcd: Etcd,
+        keys: Keys,
+        leading: Arc<Leading>,
+        budget_bytes: u64,
+        fence: Fence,
+        rhythm: Rhythm,
+    ) -> Self {
         let inner = Arc::new(Inner {
             etcd,
             keys,
             leading,
             fence,
             cache: Mutex::default(),
-            held: Mutex::new(None),
+            held: Slot::default(),
             space: watch::Sender::new(None),
             budget_bytes,
-            said_full: AtomicBool::new(false),
+            rhythm,
+            full: watch::Sender::new(false),
         });
         let housekeeping = tokio::spawn(housekeeping::run_for_ever(Arc::clone(&inner))).abort_handle();
         Self(Arc::new(Owned { inner, housekeeping }))
@@ -116,14 +116,17 @@ impl Store for EtcdStore {
     fn space(&self) -> watch::Receiver<Option<Space>> {
         self.space()
     }
+
+    fn full(&self) -> watch::Receiver<bool> {
+        self.0.inner.full.subscribe()
+    }
 }
 
 impl Inner {
     /// Lists everything at a revision that is not older than our leadership: whatever was written by then is in it, and
     /// whatever comes later is ours. So nothing rests on a reading being current (reliability F11).
     async fn load(&self, term: Term) -> Result<Documents, StoreError> {
-        let mut held = self.held.lock().await;
-        *held = None;
+        self.held.set(None);
         let cache = self.list(term).await?;
         let mut documents = Documents::default();
         let (mut revisions, mut staged, mut accepted) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -146,7 +149,7 @@ impl Inner {
                 Content::Other => {}
             }
         }
-        let mut held_now = Held { term, ledger: Ledger::new(revisions), removed: None };
+        let held = Held::new(term, Ledger::new(revisions));
         let mut never_accepted = Vec::new();
         let mut named = BTreeSet::new();
         for (bulk, job) in staged {
@@ -159,13 +162,14 @@ impl Inner {
         }
         if !never_accepted.is_empty() {
             tracing::info!(jobs = never_accepted.len(), "dropping jobs of a request that was never accepted");
-            for part in plan(&held_now.ledger, never_accepted)?.parts {
-                self.settle(&mut held_now, part).await?;
+            let plan = plan(&held.known().ledger, never_accepted)?;
+            for part in plan.parts {
+                self.settle(&held, part).await?;
             }
         }
         let unused: Vec<String> = accepted.difference(&named).cloned().collect();
         self.forget_bulks(term, &unused).await;
-        *held = Some(held_now);
+        self.held.set(Some(Arc::new(held)));
         Ok(documents)
     }
 
@@ -189,21 +193,17 @@ impl Inner {
     }
 
     async fn commit(&self, term: Term, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut slot = self.held.lock().await;
-        // Out of its place while it may be behind what is written: a commit that is dropped half-way leaves nothing there.
-        let Some(mut held) = slot.take_if(|held| held.term == term) else {
-            return Err(StoreError::Failed(format!("nothing was listed in term {term}")));
-        };
-        let committed = self.commit_under(&mut held, writes).await;
+        let under_way = self.held.begin(term, &writes)?;
+        let committed = self.commit_under(&under_way.held, writes).await;
         if !matches!(committed, Err(StoreError::Unknown(_))) {
-            *slot = Some(held);
+            under_way.settled();
         }
         committed
     }
 
-    async fn commit_under(&self, held: &mut Held, writes: Vec<Write>) -> Result<(), StoreError> {
+    async fn commit_under(&self, held: &Held, writes: Vec<Write>) -> Result<(), StoreError> {
         let term = held.term;
-        let plan = plan(&held.ledger, writes)?;
+        let plan = plan(&held.known().ledger, writes)?;
         let mut written = false;
         let in_part = |error, written| match error {
             StoreError::Failed(why) if written => {
@@ -228,22 +228,21 @@ impl Inner {
     }
 
     /// Makes one transaction durable.
-    async fn settle(&self, held: &mut Held, part: Vec<Encoded>) -> Result<(), StoreError> {
+    async fn settle(&self, held: &Held, part: Vec<Encoded>) -> Result<(), StoreError> {
         let term = held.term;
-        let sending = Sending::new(&held.ledger, &self.keys, term, part);
-        let (response, in_doubt) = self.send(term, &sending.txn).await?;
+        let sending = Sending::new(&held.known().ledger, &self.keys, term, part);
+        let puts = sending.transaction.puts.iter().any(|put| !put.write.removes());
+        let (response, in_doubt) = self.send(term, &sending.txn, puts).await?;
         let answer = sending.answer(&response).ok_or_else(not_understood)?;
-        match held.ledger.judge(&sending.transaction, &answer, in_doubt) {
+        let mut known = held.known();
+        match known.ledger.judge(&sending.transaction, &answer, in_doubt) {
             Verdict::Durable => {}
             Verdict::Fenced { leader } => return Err(fenced(term, leader)),
             Verdict::Conflict { key } => return Err(StoreError::Conflict(key.to_string())),
             // Only without an answer, and there is one.
             Verdict::SendAgain => return Err(not_understood()),
         }
-        if let Some(removed) = &mut held.removed {
-            let writes = sending.transaction.puts.into_iter().map(|put| put.write);
-            removed.extend(writes.filter(Write::removes).map(|write| write.key()));
-        }
+        known.wrote(sending.transaction.puts.into_iter().map(|put| put.write));
         Ok(())
     }
 
@@ -254,7 +253,7 @@ impl Inner {
             .when([leads(&self.keys, term), Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
             .and_then([TxnOp::put(key.as_str(), "{}", None)])
             .or_else([TxnOp::get(self.keys.leader(), None), TxnOp::get(key.as_str(), None)]);
-        let (response, _) = self.send(term, &accepting).await?;
+        let (response, _) = self.send(term, &accepting, true).await?;
         if response.succeeded() {
             return Ok(());
         }
@@ -280,13 +279,13 @@ impl Inner {
     }
 
     /// Sends a transaction until etcd answers, while this coordinator leads. Also tells whether an earlier sending may
-    /// have been carried out.
-    async fn send(&self, term: Term, transaction: &Txn) -> Result<(TxnResponse, bool), StoreError> {
+    /// have been carried out. `puts`: it does more than remove, so that an answer shows that etcd is not full.
+    async fn send(&self, term: Term, transaction: &Txn, puts: bool) -> Result<(TxnResponse, bool), StoreError> {
         let (mut in_doubt, mut failures) = (false, 0);
         loop {
             let error = match self.etcd.call(|client| txn(client, transaction.clone())).await {
                 Ok(response) => {
-                    if self.said_full.swap(false, Ordering::Relaxed) && response.succeeded() {
+                    if puts && self.full.send_if_modified(std::mem::take) && response.succeeded() {
                         tracing::info!("etcd takes writes again");
                     }
                     return Ok((response, in_doubt));
@@ -307,8 +306,10 @@ impl Inner {
     fn say(&self, error: &CallError, failures: u32) {
         let is_told = failures == 1 || failures.is_multiple_of(10);
         match error {
-            CallError::NoSpace if self.said_full.swap(true, Ordering::Relaxed) => {}
-            CallError::NoSpace => tracing::error!("{error}"),
+            CallError::NoSpace if self.full.send_if_modified(|full| !std::mem::replace(full, true)) => {
+                tracing::error!("{error}");
+            }
+            CallError::NoSpace => {}
             CallError::Refused(..) if is_told => tracing::error!(
                 %error, failures,
                 "etcd refuses a write of this leader until somebody mends it: look at the user, its role and the certificates \

@@ -2,6 +2,7 @@
 //! performed as tasks of this thread's own runtime, over connections of its own.
 
 mod proofs;
+mod pulse;
 mod requests;
 mod role;
 

@@ -48,7 +48,8 @@ pub trait Store: Send + Sync + 'static {
     fn load(&self, term: Term) -> BoxFuture<'_, Result<Documents, StoreError>>;
 
     /// Writes all or nothing, and only while the store holds `term`. Resolves when the writes are durable. The
-    /// caller has at most one commit under way and names each document once.
+    /// caller names each document once and has at most one commit under way; beside it, while the store is full, one that
+    /// only removes, and other documents.
     fn commit(&self, term: Term, writes: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// After how many documents a batch takes no further decision.
@@ -56,4 +57,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// How full the store is, as it was last seen. `None`: not known, or it has no limit but the disk's.
     fn space(&self) -> watch::Receiver<Option<Space>>;
+
+    /// Whether the store has no room: commits wait until there is some, all but those that only remove. Never, unless the
+    /// store has a limit of its own.
+    fn full(&self) -> watch::Receiver<bool> {
+        watch::Sender::new(false).subscribe()
+    }
 }

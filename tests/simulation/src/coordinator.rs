@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// Between two rounds of house-keeping.
 pub(crate) const HOUSE_MS: u64 = 1_000;
 /// A request to the store that is not answered is made again.
-const STORE_AGAIN_MS: u64 = 1_000;
+pub(crate) const STORE_AGAIN_MS: u64 = 1_000;
 
 /// What an answer of the store is the answer to.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Commit {
     pub(crate) batch: Batch<Asked>,
     pub(crate) transaction: Rc<Transaction>,
     pub(crate) in_doubt: bool,
+    /// The store had no room for it.
+    pub(crate) full: bool,
     pub(crate) ticket: u64,
     pub(crate) sent_at: Moment,
 }
@@ -56,7 +58,8 @@ pub(crate) struct Brain {
     pub(crate) ledger: Ledger,
     pub(crate) leads: bool,
     pub(crate) queue: VecDeque<Decision<Asked>>,
-    pub(crate) commit: Option<Commit>,
+    /// One, and while the store is full one of removals that goes ahead.
+    pub(crate) commits: Vec<Commit>,
     pub(crate) sessions: BTreeMap<SessionId, usize>,
     pub(crate) requests: BTreeMap<RequestId, Asked>,
     /// By job and whether it is a charge.
@@ -301,7 +304,7 @@ impl World {
                     ledger: Ledger::new(revisions),
                     leads: false,
                     queue: VecDeque::new(),
-                    commit: None,
+                    commits: Vec::new(),
                     sessions: BTreeMap::new(),
                     requests: BTreeMap::new(),
                     outbox: BTreeMap::new(),
@@ -336,13 +339,13 @@ impl World {
         }
         if let Some(brain) = self.coordinators[index].brain.as_ref().filter(|brain| brain.leads) {
             let due = brain.cluster.next_wakeup().is_some_and(|at| at <= now);
-            let unanswered = brain.commit.as_ref().is_some_and(|commit| now.since_ms(commit.sent_at) >= STORE_AGAIN_MS);
+            let unanswered = brain.commits.iter().any(|commit| now.since_ms(commit.sent_at) >= STORE_AGAIN_MS);
             let outgoing = brain.outbox.values().any(|outgoing| outgoing.again_at <= now);
             if due {
                 self.feed(index, Event::Tick, None);
             }
             if unanswered {
-                self.commit_unanswered(index);
+                self.commits_unanswered(index);
             }
             if outgoing {
                 self.send_again(index, now);
@@ -362,7 +365,7 @@ impl World {
         earlier(there.restoring.map(|(_, _, at)| at.plus_ms(STORE_AGAIN_MS)));
         if let Some(brain) = there.brain.as_ref().filter(|brain| brain.leads) {
             earlier(brain.cluster.next_wakeup());
-            earlier(brain.commit.as_ref().map(|commit| commit.sent_at.plus_ms(STORE_AGAIN_MS)));
+            earlier(brain.commits.iter().map(|commit| commit.sent_at.plus_ms(STORE_AGAIN_MS)).min());
             earlier(brain.outbox.values().map(|outgoing| outgoing.again_at).min());
         }
         let Some(next) = next else { return };

@@ -1,7 +1,7 @@
 //! Persist, then speak: what a leader's brain decides becomes durable, and only then leaves, and only while the lease holds.
 //! Mirrors `coordinator/src/{driver,commit,dispatch}.rs` and `core/delivery.rs`.
 
-use crate::coordinator::{Commit, Outgoing};
+use crate::coordinator::{Commit, Outgoing, STORE_AGAIN_MS};
 use crate::core::{Answer as CoreAnswer, Asked, Item};
 use crate::fault::CrashPoint;
 use crate::mutant::Shell;
@@ -48,15 +48,24 @@ impl World {
         self.pump(index);
     }
 
-    /// One transaction is under way at a time; the rest gathers.
+    /// One transaction is under way at a time; the rest gathers. Only removals go ahead of one that the store has no room for.
     pub(crate) fn pump(&mut self, index: usize) {
         loop {
             let now = self.coordinators[index].clock.read(self.t);
             let Some(brain) = self.coordinators[index].brain.as_mut().filter(|brain| brain.leads) else { return };
-            if brain.commit.is_some() || brain.queue.is_empty() {
+            if brain.queue.is_empty() {
                 return;
             }
-            let mut batch = Batch::take(&mut brain.queue, BATCH_DOCUMENTS);
+            let batch = match brain.commits.as_slice() {
+                [] => Some(Batch::take(&mut brain.queue, BATCH_DOCUMENTS)),
+                [waiting] if waiting.full => {
+                    let under_way = waiting.transaction.puts.iter().map(|put| put.write.key()).collect();
+                    Batch::take_removals(&mut brain.queue, &under_way, BATCH_DOCUMENTS)
+                }
+                _ => None,
+            };
+            let Some(mut batch) = batch else { return };
+            let goes_ahead = !brain.commits.is_empty();
             if batch.writes.is_empty() {
                 self.release(index, batch);
                 continue;
@@ -74,10 +83,13 @@ impl World {
                     self.dispatch(index, effect);
                 }
             }
+            if goes_ahead {
+                say!(self, "c{index}: {} removals go ahead, the store is full", transaction.puts.len());
+            }
             let ticket = self.send_commit(index, &transaction);
             let accepted = batch.milestones.contains(&Milestone::Accepted);
             let Some(brain) = self.coordinators[index].brain.as_mut() else { return };
-            brain.commit = Some(Commit { batch, transaction, in_doubt: false, ticket, sent_at: now });
+            brain.commits.push(Commit { batch, transaction, in_doubt: false, full: false, ticket, sent_at: now });
             self.arm_coordinator(index);
             if accepted && let Some(away_ms) = self.dies_at(CrashPoint::CreateSent) {
                 return self.coordinator_dies(index, away_ms, false);
@@ -92,28 +104,34 @@ impl World {
     }
 
     /// No answer in time: nothing is known, and the same transaction goes again.
-    pub(crate) fn commit_unanswered(&mut self, index: usize) {
+    pub(crate) fn commits_unanswered(&mut self, index: usize) {
         let now = self.coordinators[index].clock.read(self.t);
         let guesses = self.without(Shell::UnknownIsFailed) || self.without(Shell::UnknownIsSuccess);
         let Some(brain) = self.coordinators[index].brain.as_mut() else { return };
-        let Some(commit) = brain.commit.as_mut() else { return };
-        (commit.in_doubt, commit.sent_at) = (true, now);
-        let ticket = commit.ticket;
-        if guesses {
-            return self.commit_answered(index, ticket, &Answer::Unknown);
+        let mut late = Vec::new();
+        for commit in brain.commits.iter_mut().filter(|commit| now.since_ms(commit.sent_at) >= STORE_AGAIN_MS) {
+            (commit.in_doubt, commit.sent_at) = (true, now);
+            late.push((commit.ticket, Rc::clone(&commit.transaction)));
         }
-        let transaction = Rc::clone(&commit.transaction);
-        self.coordinators[index].pending.remove(&ticket);
-        let ticket = self.send_commit(index, &transaction);
-        if let Some(commit) = self.coordinators[index].brain.as_mut().and_then(|brain| brain.commit.as_mut()) {
-            commit.ticket = ticket;
+        for (old, transaction) in late {
+            if guesses {
+                self.commit_answered(index, old, &Answer::Unknown);
+                continue;
+            }
+            self.coordinators[index].pending.remove(&old);
+            let ticket = self.send_commit(index, &transaction);
+            let brain = self.coordinators[index].brain.as_mut();
+            if let Some(commit) = brain.and_then(|brain| brain.commits.iter_mut().find(|commit| commit.ticket == old)) {
+                commit.ticket = ticket;
+            }
         }
     }
 
     pub(crate) fn commit_answered(&mut self, index: usize, ticket: u64, answer: &Answer) {
         let (failed, succeeded) = (self.without(Shell::UnknownIsFailed), self.without(Shell::UnknownIsSuccess));
         let Some(brain) = self.coordinators[index].brain.as_mut() else { return };
-        let Some(mut commit) = brain.commit.take_if(|commit| commit.ticket == ticket) else { return };
+        let Some(at) = brain.commits.iter().position(|commit| commit.ticket == ticket) else { return };
+        let mut commit = brain.commits.remove(at);
         let verdict = brain.ledger.judge(&commit.transaction, answer, commit.in_doubt);
         match verdict {
             Verdict::Durable => {
@@ -139,9 +157,10 @@ impl World {
                 self.pump(index);
             }
             Verdict::SendAgain => {
-                // Answered, but nothing is known: again after the usual time.
-                commit.in_doubt = true;
-                brain.commit = Some(commit);
+                // Answered, but nothing is known: again after the usual time. Only a full store answers so.
+                (commit.in_doubt, commit.full) = (true, true);
+                brain.commits.push(commit);
+                self.pump(index);
             }
             Verdict::Fenced { .. } | Verdict::Conflict { .. } => {
                 say!(self, "c{index}: its transaction was refused: {verdict:?}");

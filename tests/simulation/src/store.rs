@@ -252,8 +252,8 @@ impl World {
         }
         let mut unsaid = false;
         if full && transaction.puts.iter().any(|put| !put.write.removes()) {
-            // At the moment the quota trips the write is applied, and the answer is the same (F10).
-            if !self.goes_wrong(300, Fault::NoSpaceApplied) {
+            // At the moment the quota trips the write is applied, and the answer is the same (F10). Rare, so that writes wait.
+            if !self.goes_wrong(50, Fault::NoSpaceApplied) {
                 return Answer::Unknown;
             }
             unsaid = true;

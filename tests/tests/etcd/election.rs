@@ -37,7 +37,7 @@ async fn only_one_leads_and_a_killed_leader_is_succeeded_when_its_lease_ends() {
     let killed = Instant::now();
     let (b, second) = soon(waiting).await.unwrap();
     let took = killed.elapsed();
-    assert!(took > Duration::from_secs(1) && took < TTL + Duration::from_secs(3), "{took:?}");
+    assert!(took > Duration::from_secs(1) && took < TTL + BUSY, "{took:?}");
     assert!(second.term > first.term);
     let own = soon(standing.wait_for(|standing| standing.leads())).await.unwrap().clone();
     assert_eq!((own.term, own.leader), (Some(second.term), Some(identity("b", "0.0.0.0:9"))));
@@ -47,15 +47,17 @@ async fn only_one_leads_and_a_killed_leader_is_succeeded_when_its_lease_ends() {
 #[tokio::test]
 async fn a_leader_that_resigns_hands_over_at_once() {
     let Some((etcd, _folder)) = etcd("resigning", |_| {}).await else { return };
-    let config = config(etcd.endpoints());
+    let config = EtcdConfig { lease_ttl_ms: 30_000, ..config(etcd.endpoints()) };
     let (a, first, _) = leader(&config, "a").await;
-    let waiting = campaign(parts(&config, "b").await);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let b = parts(&config, "b").await;
+    let mut standing = b.election.standing();
+    let waiting = campaign(b);
+    soon(standing.wait_for(|standing| standing.leader.is_some())).await.unwrap();
     let resigned = Instant::now();
     a.election.ended().await;
     a.election.resign().await;
     let (_b, second) = soon(waiting).await.unwrap();
-    assert!(resigned.elapsed() < Duration::from_secs(1), "{:?}", resigned.elapsed());
+    assert!(resigned.elapsed() < BUSY, "{:?}", resigned.elapsed());
     assert!(second.term > first.term && first.lost.is_cancelled());
     assert_eq!(keys_below(&etcd, "/muster/north/coordinators/").await, ["/muster/north/coordinators/b"]);
     let stands = a.election.standing().borrow().role;
@@ -77,7 +79,7 @@ async fn a_leader_whose_address_refuses_is_succeeded_at_once() {
     let killed = Instant::now();
     drop((listener, held));
     let (_b, second) = soon(waiting).await.unwrap();
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < BUSY, "{:?}", killed.elapsed());
     assert!(second.term > first.term);
 }
 
@@ -93,7 +95,7 @@ async fn a_coordinator_that_is_started_again_succeeds_itself_at_once() {
     let begun = Instant::now();
     let again = parts_at(&config, "a", &address).await;
     let (second, _) = lead(&again).await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
     assert!(second.term > first.term);
 }
 
@@ -212,7 +214,7 @@ async fn a_follower_that_is_cut_off_from_etcd_does_not_know_who_leads_for_longer
     etcd.pause(0).unwrap();
     let paused = Instant::now();
     soon(standing.wait_for(|standing| standing.leader.is_none())).await.unwrap();
-    assert!(paused.elapsed() < TTL + Duration::from_secs(2), "{:?}", paused.elapsed());
+    assert!(paused.elapsed() < TTL + BUSY, "{:?}", paused.elapsed());
     etcd.resume(0).unwrap();
     soon(standing.wait_for(|standing| standing.leader.is_some())).await.unwrap();
     waiting.abort();

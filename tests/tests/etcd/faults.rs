@@ -3,7 +3,7 @@
 use crate::stage::*;
 use muster_coordinator::config::EtcdConfig;
 use muster_coordinator::election::Election;
-use muster_coordinator::store::Store;
+use muster_coordinator::store::{Store, StoreError};
 use muster_tests::harness::{Direction, EtcdCluster, FaultProxy};
 use std::time::Duration;
 
@@ -59,12 +59,15 @@ async fn a_bulk_that_was_never_accepted_is_dropped_as_a_whole() {
     let proxy = proxy(&etcd).await;
     let (a, term, _) = leader(&through(&proxy), "a").await;
     commit(&a, &term, vec![create("before")]).await.unwrap();
-    // Every transaction takes 200 ms, so that the process ends between the second and the last.
+    // Every transaction takes 200 ms, so that the process ends between the first and the last.
     proxy.delay_ms(100);
-    let staging = tokio::time::timeout(Duration::from_millis(700), a.store.commit(term.term, creates(500))).await;
-    assert!(staging.is_err());
+    let some = async { while keys_below(&etcd, "/muster/north/jobs/").await.len() < 2 {} };
+    tokio::select! {
+        done = a.store.commit(term.term, creates(500)) => panic!("all at once: {done:?}"),
+        () = some => {}
+    }
     let written = keys_below(&etcd, "/muster/north/jobs/").await.len();
-    assert!(written > 1 && written < 501, "{written} documents are there");
+    assert!(written < 501, "{written} documents are there");
     assert!(keys_below(&etcd, "/muster/north/bulks/").await.is_empty());
     drop(a);
     depose(&etcd).await;
@@ -101,4 +104,75 @@ async fn a_full_etcd_takes_removals_holds_the_rest_and_loses_nothing() {
     soon(committing).await.unwrap();
     assert_eq!(keys_below(&etcd, "/muster/north/jobs/").await, ["/muster/north/jobs/3"]);
     assert_eq!(version_of(&etcd, "/muster/north/jobs/3").await, 1);
+}
+
+#[tokio::test]
+async fn in_a_full_etcd_a_removal_overtakes_a_put_that_waits_and_both_land_once() {
+    let quota = |options: &mut muster_tests::harness::EtcdOptions| options.quota_backend_bytes = Some(8 << 20);
+    let Some((etcd, _folder)) = etcd("removals in a full etcd", quota).await else { return };
+    let proxy = proxy(&etcd).await;
+    let (a, term, _) = leader(&through(&proxy), "a").await;
+    commit(&a, &term, vec![create("1"), create("2"), create("3")]).await.unwrap();
+    let mut full = a.store.full();
+    assert!(!*full.borrow());
+    etcd.fill().await.unwrap();
+    let store = a.store.clone();
+    let putting = tokio::spawn(async move { store.commit(term.term, vec![create("1"), create("4")]).await });
+    soon(full.wait_for(|full| *full)).await.unwrap();
+    commit(&a, &term, vec![forget("2")]).await.unwrap();
+    assert_eq!(keys_below(&etcd, "/muster/north/jobs/").await, ["/muster/north/jobs/1", "/muster/north/jobs/3"]);
+    assert!(*full.borrow(), "a removal says nothing about room for puts");
+    // Documents of the put are its own until it ends.
+    let refused = commit(&a, &term, vec![forget("1")]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Failed(_)), "{refused}");
+    // What became of a removal without an answer is found out as for any write, past the put.
+    proxy.blackhole(Direction::FromTarget);
+    let mut removing = Box::pin(a.store.commit(term.term, vec![forget("3")]));
+    assert!(tokio::time::timeout(Duration::from_millis(1200), &mut removing).await.is_err());
+    proxy.heal();
+    soon(removing).await.unwrap();
+    assert!(!putting.is_finished());
+    etcd.make_room().await.unwrap();
+    soon(putting).await.unwrap().unwrap();
+    assert!(!*full.borrow());
+    assert_eq!(keys_below(&etcd, "/muster/north/jobs/").await, ["/muster/north/jobs/1", "/muster/north/jobs/4"]);
+    assert_eq!(version_of(&etcd, "/muster/north/jobs/1").await, 2);
+    assert_eq!(version_of(&etcd, "/muster/north/jobs/4").await, 1);
+    // The ledger knows of all of it.
+    commit(&a, &term, vec![create("2"), create("3"), forget("1"), create("4")]).await.unwrap();
+    assert!(!term.lost.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_put_that_is_dropped_in_a_full_etcd_leaves_nothing_that_claims_to_know() {
+    let quota = |options: &mut muster_tests::harness::EtcdOptions| options.quota_backend_bytes = Some(8 << 20);
+    let Some((etcd, _folder)) = etcd("a dropped put", quota).await else { return };
+    let (a, term, _) = leader(&config(etcd.endpoints()), "a").await;
+    commit(&a, &term, vec![create("1"), create("2")]).await.unwrap();
+    etcd.fill().await.unwrap();
+    let mut full = a.store.full();
+    tokio::select! {
+        put = a.store.commit(term.term, vec![create("3")]) => panic!("{put:?}"),
+        seen = full.wait_for(|full| *full) => drop(seen.unwrap()),
+    }
+    let refused = commit(&a, &term, vec![forget("1")]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Failed(_)), "{refused}");
+    // Listed anew, it is known again.
+    soon(a.store.load(term.term)).await.unwrap();
+    commit(&a, &term, vec![forget("1")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_etcd_that_is_slow_is_told_of_before_a_leadership_is_lost_to_it() {
+    let Some((etcd, _folder)) = etcd("slow keepalives", |_| {}).await else { return };
+    let proxy = proxy(&etcd).await;
+    let (mut lines, _logging) = logged();
+    let (_a, term, _) = leader(&EtcdConfig { request_timeout_ms: 3_000, ..through(&proxy) }, "a").await;
+    assert!(!std::iter::from_fn(|| lines.try_recv().ok()).any(|line| line.contains("for keepalives")));
+    // More than a third of 9 s for the round trip; no keepalive is answered in time for a request, but for the lease.
+    proxy.delay_ms(1_600);
+    let told = async { while !lines.recv().await.unwrap().contains("for keepalives") {} };
+    soon(told).await;
+    assert!(!term.lost.is_cancelled());
+    proxy.heal();
 }

@@ -3,6 +3,7 @@
 
 mod election;
 mod faults;
+mod housekeeping;
 mod refusals;
 mod stage;
 mod store;

@@ -147,7 +147,7 @@ async fn a_second_coordinator_of_one_name_does_not_start() {
     drop(first);
     let begun = Instant::now();
     let second = parts(&config, "a").await;
-    assert!(begun.elapsed() < TTL + Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TTL + BUSY, "{:?}", begun.elapsed());
     drop(second);
 }
 
@@ -160,5 +160,5 @@ async fn a_name_whose_process_is_gone_is_taken_over_at_once() {
     drop((first, listener));
     let begun = Instant::now();
     let _second = parts(&config, "a").await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
 }

@@ -2,25 +2,23 @@
 
 use muster_coordinator::config::EtcdConfig;
 use muster_coordinator::election::{Election, Identity, Leadership};
-use muster_coordinator::etcd::{EtcdParts, connect};
+use muster_coordinator::etcd::{EtcdParts, Rhythm, connect, connect_with};
 use muster_coordinator::store::{Store, StoreError};
-use muster_domain::cluster::{Cluster, Settings};
-use muster_domain::effect::{Documents, Effect, Write};
-use muster_domain::event::Event;
-use muster_domain::id::{ClusterName, JobId, ProviderId};
+use muster_domain::effect::{Documents, Write};
+use muster_domain::id::{ClusterName, JobId};
 use muster_domain::job::Job;
-use muster_domain::job::spec::{ContainerSpec, JobSpec, Owner, Price};
-use muster_domain::product::{Period, ProductRef};
-use muster_domain::resources::Resources;
-use muster_domain::time::{Moment, Now};
 use muster_tests::harness::{EtcdCluster, EtcdOptions, etcd_for_tests};
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// The shortest lease: what these tests wait for is counted in it.
-pub(crate) const TTL: Duration = Duration::from_secs(3);
+/// A short lease, which a busy machine still renews in time: what these tests wait for is counted in it.
+pub(crate) const TTL: Duration = Duration::from_secs(5);
+/// What is at once may take this long on a machine that is busy with other tests.
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 /// What may be waited for on a machine that is busy with builds.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
@@ -46,7 +44,7 @@ pub(crate) fn config(endpoints: Vec<String>) -> EtcdConfig {
         password_file: None,
         incarnation: 0,
         space_budget_mib: 2048,
-        lease_ttl_ms: 3_000,
+        lease_ttl_ms: 5_000,
         request_timeout_ms: 1_000,
     }
 }
@@ -80,6 +78,12 @@ pub(crate) async fn parts_at(config: &EtcdConfig, name: &str, http: &str) -> Etc
     connect(config, &cluster_name(), identity(name, http), http.parse().unwrap(), CancellationToken::new())
         .await
         .unwrap()
+}
+
+/// One whose housekeeping follows a rhythm of the test's own.
+pub(crate) async fn parts_with(config: &EtcdConfig, name: &str, rhythm: Rhythm) -> EtcdParts {
+    let identity = identity(name, "0.0.0.0:9");
+    connect_with(config, &cluster_name(), identity, nowhere(), CancellationToken::new(), rhythm).await.unwrap()
 }
 
 /// One that leads and has listed everything.
@@ -124,54 +128,13 @@ pub(crate) fn forget(id: &str) -> Write {
     Write::ForgetJob(JobId::new(id).unwrap())
 }
 
-/// The document of a job that was just accepted.
+/// The document of a job that was just accepted: the one by which the store's format is held, under another id.
 pub(crate) fn job(id: &str) -> Job {
-    let settings = Settings {
-        cluster: cluster_name(),
-        provider: ProviderId::new("example").unwrap(),
-        version: "0".to_owned(),
-        attempts: 3,
-        offline_after_ms: 6_000,
-        lost_after_ms: 1_800_000,
-        prepare_timeout_ms: 600_000,
-        start_lease_ms: 20_000,
-        resend_ms: 5_000,
-        retention_ms: 60_000,
-        round_up: false,
-        no_credit_confirmations: 1,
-    };
-    let now = Now { moment: Moment(1_000_000), wall_ms: 1_700_000_000_000 };
-    let (mut cluster, _) = Cluster::restore(settings, 1, now, Documents::default());
-    let effects = cluster.apply(now, Event::Create { request: 1, jobs: vec![spec(id)] });
-    let written = effects.into_iter().find_map(|effect| match effect {
-        Effect::Write { write: Write::Job(job), .. } => Some(*job),
-        _ => None,
-    });
-    written.expect("an accepted job is written")
-}
-
-fn spec(id: &str) -> JobSpec {
-    JobSpec {
-        id: JobId::new(id).unwrap(),
-        owner: Owner { created_by: "user".to_owned(), project: None },
-        name: None,
-        application: "acme-batch 1.0.0".to_owned(),
-        product: ProductRef {
-            id: "u1-standard-1".to_owned(),
-            category: "u1-standard".to_owned(),
-            provider: ProviderId::new("example").unwrap(),
-        },
-        replicas: 1,
-        time_limit_ms: Some(3_600_000),
-        container: ContainerSpec {
-            image: "acme/batch:1.0.0".to_owned(),
-            argv: vec!["acme-batch".to_owned()],
-            ..ContainerSpec::default()
-        },
-        per_rank: Resources { cores: 1, memory_bytes: 1 << 30, gpus: 0 },
-        price: Price { period: Period::Minute, units_per_period: 1, window_periods: 5 },
-        traceparent: None,
-    }
+    let golden = include_str!("../../../coordinator/src/store/document_v1.json");
+    let document: serde_json::Value = serde_json::from_str(golden).unwrap();
+    let mut job: Job = serde_json::from_value(document["job"].clone()).unwrap();
+    job.spec.id = JobId::new(id).unwrap();
+    job
 }
 
 /// What etcd itself says, past the code under test.
@@ -203,4 +166,26 @@ pub(crate) async fn depose(etcd: &EtcdCluster) {
 
 pub(crate) async fn commit(parts: &EtcdParts, leadership: &Leadership, writes: Vec<Write>) -> Result<(), StoreError> {
     soon(parts.store.commit(leadership.term, writes)).await
+}
+
+/// What is logged from now on by the thread of this test, on which all its tasks run, and by threads that they start.
+pub(crate) fn logged() -> (mpsc::UnboundedReceiver<String>, tracing::subscriber::DefaultGuard) {
+    struct Lines(mpsc::UnboundedSender<String>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Nobody reads them when the test ends.
+            let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let (sender, lines) = mpsc::unbounded_channel();
+    let format = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
+    let subscriber = format.with_writer(move || Lines(sender.clone())).finish();
+    (lines, tracing::subscriber::set_default(subscriber))
 }

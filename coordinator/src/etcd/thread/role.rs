@@ -7,8 +7,10 @@ use super::super::leading::Leading;
 use super::super::probe::Target;
 use super::Setting;
 use super::proofs::Proofs;
+use super::pulse::Pulse;
 use super::requests::{Answer, Requests};
 use crate::election::{Leadership, Standing, Validity};
+use crate::metrics::Metrics;
 use crate::store::StoreError;
 use muster_domain::commit::Revision;
 use muster_domain::leadership::{
@@ -54,6 +56,8 @@ pub(super) struct Part {
     /// Why this coordinator must not go on.
     broken: Option<String>,
     proofs: Proofs,
+    pulse: Pulse,
+    metrics: Metrics,
     /// When etcd last answered anything.
     heard_at: Moment,
     /// When the leader key was last looked at without a lease.
@@ -90,6 +94,8 @@ impl Part {
             resigned,
             broken: None,
             proofs: Proofs::default(),
+            pulse: Pulse::new(setting.lease_ttl_ms),
+            metrics: Metrics::new(),
             heard_at: boottime(),
             looked_at: Moment(0),
             lease_ttl_ms: setting.lease_ttl_ms,
@@ -197,8 +203,16 @@ impl Part {
                 self.releasing += 1;
                 self.requests.release(lease);
             }
-            Answer::Granted { lease, sent_at } => self.apply(LeadershipEvent::Granted { lease, sent_at }),
-            Answer::Kept { lease, sent_at, alive } => self.apply(LeadershipEvent::Kept { lease, sent_at, alive }),
+            Answer::Granted { lease, sent_at } => {
+                if self.pulse.waits() {
+                    self.felt(sent_at);
+                }
+                self.apply(LeadershipEvent::Granted { lease, sent_at });
+            }
+            Answer::Kept { lease, sent_at, alive } => {
+                self.felt(sent_at);
+                self.apply(LeadershipEvent::Kept { lease, sent_at, alive });
+            }
             Answer::Saw(seen) => self.on_saw(seen),
             Answer::Meta(meta) => self.on_meta(meta),
             Answer::Released | Answer::NameReleased => {
@@ -273,7 +287,12 @@ impl Part {
         match effect {
             LeadershipEffect::Grant if !self.wanted => self.grant_owed = true,
             LeadershipEffect::Grant => self.requests.grant(),
-            LeadershipEffect::Keep(lease) => self.requests.keep(lease),
+            LeadershipEffect::Keep(lease) => {
+                if let Some(slow) = self.pulse.sent(boottime()) {
+                    slow.tell(&self.metrics);
+                }
+                self.requests.keep(lease);
+            }
             LeadershipEffect::Campaign(lease) => self.requests.campaign(lease, self.meta),
             LeadershipEffect::Look => self.requests.look(),
             LeadershipEffect::Revoke(lease) => self.requests.revoke(lease),
@@ -287,6 +306,15 @@ impl Part {
             LeadershipEffect::Resigned => tracing::info!("this coordinator takes no part in elections any more"),
         }
         None
+    }
+
+    /// etcd has answered the election.
+    fn felt(&mut self, sent_at: Moment) {
+        let (took, slow) = self.pulse.answered(boottime(), sent_at);
+        self.metrics.kept(took);
+        if let Some(slow) = slow {
+            slow.tell(&self.metrics);
+        }
     }
 
     fn restore(&mut self, revision: Revision) {
