@@ -3,6 +3,7 @@
 use super::Inner;
 use super::call::{CallError, LOOK, call, node_fault, unavailable};
 use super::label::{self, Identity, Labels};
+use super::restart::LATEST_SIGNAL;
 use super::settings::User;
 use super::time::{parse_wall_ms, process_file, process_start};
 use crate::engine::{EngineError, Found};
@@ -16,6 +17,7 @@ use muster_domain::rank::RankEnd;
 use muster_domain::time::{Moment, Now};
 use muster_runtime::clock;
 use std::collections::HashMap;
+use tokio::time::timeout;
 
 /// How many containers are looked at side by side.
 const LOOKS_AT_ONCE: usize = 8;
@@ -221,14 +223,19 @@ impl Inner {
                 Phase::Running => {
                     self.note_start(&container);
                     self.begin_watch(key);
+                    let mut signals = std::pin::pin!(self.note_signals(key, &container));
                     let stopped = tokio::select! {
                         // The engine's signals come before what they cause, and are taken in first.
                         biased;
-                        never = self.note_signals(key, &container) => match never {},
+                        never = &mut signals => match never {},
                         stopped = self.wait_for_stop(key) => stopped,
                         never = self.remember_log_begin(key) => match never {},
                     };
                     self.end_watch(key, stopped.is_err());
+                    if !self.engine_goes_on(&container).await {
+                        // Signals come over another connection than the end, and may be read later.
+                        let _ = timeout(LATEST_SIGNAL, signals).await;
+                    }
                     stopped?;
                     seen_running = true;
                 }

@@ -27,6 +27,7 @@ use muster_runtime::clock;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How many events the engine keeps at least; after as many it may have dropped what we look for (it keeps 256).
 const LOG_LENGTH: usize = 200;
@@ -34,6 +35,8 @@ const LOG_LENGTH: usize = 200;
 const SIGNAL_TO_END_MS: u64 = 30_000;
 /// How long the engine may take to write down an end that it has shown already.
 const LATEST_NEWS_MS: u64 = 1_000;
+/// How much later than the end of a rank a signal that came before it may arrive, over its own connection.
+pub(super) const LATEST_SIGNAL: Duration = Duration::from_millis(50);
 
 /// What this worker noticed of a rank that it saw running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +158,28 @@ impl Inner {
         std::future::pending().await
     }
 
+    /// Whether no signal from before the rank's end can matter that has not been read yet: an engine that goes on and
+    /// has the end in its log did not end the rank by its own going down. That is then concluded.
+    pub(super) async fn engine_goes_on(&self, container: &Container) -> bool {
+        let key = &container.identity.key;
+        let Some(watch) = self.watches().get(key).copied() else { return true };
+        if watch.live_restore || watch.lost {
+            // With live-restore there are no signals to be read.
+            return watch.live_restore;
+        }
+        let Ok(engine) = self.connect_anew() else { return false };
+        let since_ms = clock::now().wall_ms.saturating_sub(SIGNAL_TO_END_MS);
+        let goes_on = call(LOOK, memory_of(&engine, &container.id, since_ms)).await.is_ok_and(|memory| memory.died);
+        if goes_on && let Some(watch) = self.watches().get_mut(key) {
+            watch.verdict = Some(false);
+        }
+        goes_on
+    }
+
+    fn connect_anew(&self) -> Result<Docker, CallError> {
+        Ok(Docker::connect_with_unix(self.settings.socket_path(), LOOK.as_secs(), API_DEFAULT_VERSION)?)
+    }
+
     /// Whether a restart of the engine ended this container.
     ///
     /// # Errors
@@ -185,33 +210,37 @@ impl Inner {
         let silent = |error: CallError| {
             unavailable(format!("the engine could not be asked how the rank ended: {}", error.message()))
         };
-        let engine = Docker::connect_with_unix(self.settings.socket_path(), LOOK.as_secs(), API_DEFAULT_VERSION)
-            .map_err(|error| silent(CallError::from(error)))?;
-        let info = call(LOOK, engine.info()).await.map_err(silent)?;
+        let engine = self.connect_anew().map_err(silent)?;
+        let mut live_restore = watch.live_restore;
+        // What cannot be read says nothing, and must not keep the end from being told.
+        if live_restore {
+            match call(LOOK, engine.info()).await {
+                Ok(info) => live_restore = info.live_restore_enabled == Some(true),
+                Err(error @ CallError::Silent(_)) => return Err(silent(error)),
+                Err(error) => {
+                    tracing::warn!(
+                        reason = error.message(),
+                        "live-restore of the Docker Engine is taken to be as before"
+                    );
+                }
+            }
+        }
         let state = &container.state;
         let finished_ms = state.finished_at.as_deref().and_then(parse_wall_ms).unwrap_or(clock::now().wall_ms);
         let since_ms = finished_ms.saturating_sub(SIGNAL_TO_END_MS);
-        let mut memory = Memory::default();
-        for wait_ms in [1, LATEST_NEWS_MS] {
-            let until_ms = clock::now().wall_ms + wait_ms;
-            memory = match call(LOOK, memory_of(&engine, &container.id, since_ms, until_ms)).await {
-                Ok(memory) => memory,
-                Err(error @ CallError::Silent(_)) => return Err(silent(error)),
-                // A log that may not be read says nothing, and must not keep the end from being told.
-                Err(error) => {
-                    tracing::warn!(reason = error.message(), "events of the Docker Engine cannot be read");
-                    Memory { events: LOG_LENGTH, ..Memory::default() }
-                }
-            };
-            if memory.died {
-                break;
+        let memory = match call(LOOK, memory_of(&engine, &container.id, since_ms)).await {
+            Ok(memory) => memory,
+            Err(error @ CallError::Silent(_)) => return Err(silent(error)),
+            Err(error) => {
+                tracing::warn!(reason = error.message(), "events of the Docker Engine cannot be read");
+                Memory { events: LOG_LENGTH, ..Memory::default() }
             }
-        }
+        };
         let signals = [watch.signalled_at_ms, memory.signalled_at_ms];
         Ok(Testimony {
             code: state.exit_code.unwrap_or(0),
             out_of_memory: state.oom_killed == Some(true),
-            live_restore: watch.live_restore && info.live_restore_enabled == Some(true),
+            live_restore,
             lost: watch.lost,
             signalled: signals.into_iter().flatten().any(|signal_ms| signal_ms >= since_ms),
             remembered: memory.remembered(),
@@ -219,15 +248,19 @@ impl Inner {
     }
 }
 
-async fn memory_of(engine: &Docker, container: &str, since_ms: u64, until_ms: u64) -> Result<Memory, Error> {
+/// What the engine's log has of a container: up to its end, for which it is given time to be written down.
+async fn memory_of(engine: &Docker, container: &str, since_ms: u64) -> Result<Memory, Error> {
+    let until_ms = clock::now().wall_ms + LATEST_NEWS_MS;
     let options = EventsOptionsBuilder::new().since(&engine_time(since_ms)).until(&engine_time(until_ms)).build();
     let mut events = std::pin::pin!(engine.events(Some(options)));
     let mut memory = Memory::default();
-    while let Some(event) = events.next().await {
+    while !memory.died
+        && let Some(event) = events.next().await
+    {
         match event {
             Ok(event) => memory.take(&event, container),
-            // An event of a kind that is not known here; it takes its place in the log.
-            Err(Error::JsonDataError { .. } | Error::JsonSerdeError { .. }) => memory.events += 1,
+            // An event of a kind that is not known here. The client reads no further, so what may follow is not denied.
+            Err(Error::JsonDataError { .. } | Error::JsonSerdeError { .. }) => memory.events = LOG_LENGTH,
             Err(error) => return Err(error),
         }
     }

@@ -1,5 +1,7 @@
 use super::*;
 use bollard::models::EventActor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
 
 /// A rank that was killed, of which the run of dockerd that answers knows nothing, without live-restore.
 const CUT: Testimony = Testimony {
@@ -93,4 +95,39 @@ fn a_log_that_may_have_dropped_the_end_does_not_deny_it() {
 #[test]
 fn times_are_written_as_the_engine_reads_them() {
     assert_eq!(engine_time(1_795_284_597_007), "1795284597.007000000");
+}
+
+/// What is made of an answer to the question for events.
+async fn memory_from(answer: &str) -> Result<Memory, CallError> {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let engine = Docker::connect_with_unix(socket.to_str().unwrap(), 5, API_DEFAULT_VERSION).unwrap();
+    let serve = async {
+        let mut peer = listener.accept().await.unwrap().0;
+        let _ = peer.read(&mut [0; 4096]).await.unwrap();
+        peer.write_all(answer.as_bytes()).await.unwrap();
+    };
+    tokio::join!(call(LOOK, memory_of(&engine, "mine", 1_000)), serve).0
+}
+
+const OTHER_DIED: &str = r#"{"Type":"container","Action":"die","Actor":{"ID":"other"}}"#;
+const MINE_DIED: &str = r#"{"Type":"container","Action":"die","Actor":{"ID":"mine"}}"#;
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_does_not_deny_what_may_follow_it() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+    let whole = memory_from(&format!("{head}{OTHER_DIED}\n{OTHER_DIED}\n")).await.unwrap();
+    assert_eq!(whole.remembered(), Some(false));
+    let unknown = r#"{"Type":7}"#;
+    let cut = memory_from(&format!("{head}{OTHER_DIED}\n{unknown}\n{MINE_DIED}\n")).await.unwrap();
+    assert_eq!(cut.remembered(), None, "{cut:?}");
+    let told = memory_from(&format!("{head}{MINE_DIED}\n{unknown}\n")).await.unwrap();
+    assert_eq!(told.remembered(), Some(true));
+}
+
+#[tokio::test]
+async fn a_log_that_may_not_be_read_is_not_silence() {
+    let answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{\"message\":\"no\"}";
+    assert!(matches!(memory_from(answer).await, Err(CallError::Refused { status: 403, .. })));
 }

@@ -1,7 +1,9 @@
 //! A Docker Engine of one test's own, which may be stopped and killed. It has no networks but the node's own.
 
 use bollard::{API_DEFAULT_VERSION, Docker};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +20,8 @@ pub(super) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts one with the tests' images; says why not where this machine cannot have one.
+    /// Starts one with the tests' images. Says why not where this machine cannot have one: there is no dockerd, or it
+    /// ends by itself; all else is a failure.
     pub(super) async fn start(live_restore: bool) -> Result<Self, String> {
         std::env::var("MUSTER_TEST_DOCKER").map_err(|_| "MUSTER_TEST_DOCKER is not set: no Docker on this machine")?;
         let temporary = tempfile::tempdir().unwrap();
@@ -28,8 +31,9 @@ impl Dockerd {
         let mut dockerd = Self { folder, child, _folder: temporary };
         dockerd.wait_until_serving().await?;
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/setup/images.sh");
-        let made = Command::new("sh").arg(images).arg(dockerd.socket()).stderr(Stdio::null()).status();
-        if made.is_ok_and(|status| status.success()) { Ok(dockerd) } else { Err("images.sh failed".to_owned()) }
+        let made = Command::new("sh").arg(images).arg(dockerd.socket()).stdin(Stdio::null()).output().unwrap();
+        assert!(made.status.success(), "images.sh: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(dockerd)
     }
 
     pub(super) fn socket(&self) -> String {
@@ -40,10 +44,9 @@ impl Dockerd {
     /// kernel to be killed when its parent dies. The ranks' own supervisors live on.
     pub(super) async fn end(&mut self, signal: Signal) {
         send(signal, self.child.id());
-        self.child.wait().unwrap();
         let deadline = Instant::now() + LIMIT;
-        while self.containerd().is_some() {
-            assert!(Instant::now() < deadline, "containerd lives on without its dockerd");
+        while self.child.try_wait().unwrap().is_none() || self.containerd().is_some() {
+            assert!(Instant::now() < deadline, "dockerd or its containerd lives on after {signal:?}");
             // A process that is nobody's child tells nobody of its end.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -71,10 +74,11 @@ impl Dockerd {
             {
                 return Ok(());
             }
-            if self.child.try_wait().unwrap().is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(self.folder.join("dockerd.log")).unwrap_or_default();
-                return Err(format!("no dockerd can be had here: {}", log.lines().last().unwrap_or_default()));
+            let log = || fs::read_to_string(self.folder.join("dockerd.log")).unwrap_or_default();
+            if self.child.try_wait().unwrap().is_some() {
+                return Err(format!("dockerd ended by itself: {}", log().lines().last().unwrap_or_default()));
             }
+            assert!(Instant::now() < deadline, "dockerd does not serve: {}", log());
             // It tells nobody when it begins to serve; it is asked often.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -85,15 +89,64 @@ impl Drop for Dockerd {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             send(Signal::TERM, self.child.id());
+            if !ends(self.child.id()) {
+                send(Signal::KILL, self.child.id());
+            }
             let _ = self.child.wait();
         }
-        // dockerd leaves its network namespace mounted, and one that was killed its data over itself; a folder with a mount
-        // in it cannot be removed.
-        for mounted in ["exec/netns/default", "data"] {
-            let unmount = || Command::new("umount").arg(self.folder.join(mounted)).stderr(Stdio::null()).status();
-            while unmount().is_ok_and(|status| status.success()) {}
+        // A check that failed may leave ranks: those of a dockerd that was killed, or that has live-restore. The first
+        // process of a container takes the others with it.
+        let supervisors: Vec<u32> = processes().into_iter().filter(|pid| self.supervises(*pid)).collect();
+        let ranks: Vec<u32> = processes()
+            .into_iter()
+            .filter(|pid| parent(*pid).is_some_and(|parent| supervisors.contains(&parent)))
+            .collect();
+        let left: Vec<u32> = supervisors.into_iter().chain(ranks).collect();
+        left.iter().for_each(|pid| send(Signal::KILL, *pid));
+        for pid in left {
+            let _ = ends(pid);
+        }
+        // dockerd leaves mounts: its network namespace, and if it was killed its data and what its ranks saw. A folder
+        // with a mount in it cannot be removed.
+        for mounted in self.mounts() {
+            let _ = Command::new("umount").arg("--lazy").arg(mounted).stderr(Stdio::null()).status();
         }
     }
+}
+
+impl Dockerd {
+    /// Whether it is a container's supervisor of this engine.
+    fn supervises(&self, pid: u32) -> bool {
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.contains("containerd-shim") && arguments.contains(&*self.folder.to_string_lossy())
+    }
+
+    /// Everything mounted below its folder, deepest first.
+    fn mounts(&self) -> Vec<PathBuf> {
+        let all = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = all.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        let mut mounts: Vec<PathBuf> = points.filter(|point| point.starts_with(&self.folder)).collect();
+        mounts.sort_by_key(|point| Reverse(point.components().count()));
+        mounts
+    }
+}
+
+/// Waits for a process' end; whether it came in time.
+fn ends(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let limit = Timespec::try_from(LIMIT).unwrap_or_default();
+    poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&limit)).is_ok_and(|ended| ended > 0)
+}
+
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn launch(folder: &Path) -> Result<Child, String> {
