@@ -23,8 +23,11 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Decisions taken out of the channel before they are durable.
+/// Decisions taken out of the channel at once.
 const BATCH_DECISIONS: usize = 1024;
+/// Decisions that wait here at most, while a full store takes removals only (I12). Most are answers to heartbeats, which wait like
+/// all else; a removal must come through between them: enough for two minutes of 1,000 nodes.
+const WAITING_DECISIONS: usize = 65_536;
 
 /// Who waits for a reply, and where it goes.
 pub type Caller = (RequestId, oneshot::Sender<Reply>);
@@ -41,7 +44,7 @@ pub async fn run(
 ) -> Result<(), StoreError> {
     let clerk = Clerk { store, leadership, metrics };
     let gathered = Vec::with_capacity(BATCH_DECISIONS);
-    let mut desk = Desk { clerk: &clerk, decisions, gathered, queue: VecDeque::new(), dispatch };
+    let mut desk = Desk { clerk: &clerk, decisions, gathered, queue: VecDeque::new(), removals: false, dispatch };
     while desk.receive().await {
         while !desk.queue.is_empty() {
             let batch = Batch::take(&mut desk.queue, clerk.store.batch_documents());
@@ -80,6 +83,8 @@ struct Desk<'a> {
     decisions: mpsc::Receiver<Decision>,
     gathered: Vec<Decision>,
     queue: VecDeque<Decision>,
+    /// Whether there may be removals in the queue: a long one is not looked through for nothing.
+    removals: bool,
     dispatch: Dispatch,
 }
 
@@ -87,8 +92,9 @@ impl Desk<'_> {
     /// Waits for decisions and takes what the queue has place for; `false` when there will be none. May be dropped while
     /// it waits.
     async fn receive(&mut self) -> bool {
-        let place = BATCH_DECISIONS.saturating_sub(self.queue.len());
+        let place = WAITING_DECISIONS.saturating_sub(self.queue.len()).min(BATCH_DECISIONS);
         let any = self.decisions.recv_many(&mut self.gathered, place).await > 0;
+        self.removals |= self.gathered.iter().any(Decision::only_removes);
         self.queue.extend(self.gathered.drain(..));
         any
     }
@@ -99,6 +105,8 @@ impl Desk<'_> {
         let under_way: BTreeSet<DocumentKey> = batch.writes.iter().map(Write::key).collect();
         let mut full = clerk.store.full();
         let mut closed = false;
+        // What another commit kept back may go ahead of this one.
+        self.removals = true;
         let mut committing = pin!(clerk.make_durable(batch));
         loop {
             tokio::select! {
@@ -106,10 +114,9 @@ impl Desk<'_> {
                 durable = &mut committing => return self.release(durable?),
                 () = until_full(&mut full) => {}
             }
-            let Some(removals) = Batch::take_removals(&mut self.queue, &under_way, clerk.store.batch_documents())
-            else {
+            let Some(removals) = self.take_removals(&under_way) else {
                 // A queue that is full of what must wait takes no more, so that the driver waits too.
-                let has_place = self.queue.len() < BATCH_DECISIONS;
+                let has_place = self.queue.len() < WAITING_DECISIONS;
                 tokio::select! {
                     biased;
                     durable = &mut committing => return self.release(durable?),
@@ -127,6 +134,15 @@ impl Desk<'_> {
                 removed = &mut removing => self.release(removed?)?,
             }
         }
+    }
+
+    fn take_removals(&mut self, under_way: &BTreeSet<DocumentKey>) -> Option<Batch<Caller>> {
+        if !self.removals {
+            return None;
+        }
+        let taken = Batch::take_removals(&mut self.queue, under_way, self.clerk.store.batch_documents());
+        self.removals = taken.is_some();
+        taken
     }
 
     /// Lets out what is durable, while the leadership holds.

@@ -84,8 +84,7 @@ fn stage() -> Stage {
     let (decisions, queue) = mpsc::channel(100);
     let (sender, changes) = broadcast::channel(100);
     let words = Words { provider: ProviderId::new("example").unwrap() };
-    let dispatch =
-        Dispatch::new(Sessions::serving(), Outbox::new(words), sender, CancellationToken::new(), Metrics::new());
+    let dispatch = Dispatch::new(Sessions::serving(), Outbox::new(words), sender, Arc::default(), Metrics::new());
     let lost = CancellationToken::new();
     let leadership = Leadership { lost: lost.clone(), ..leading() };
     let task = tokio::spawn(run(store.clone(), leadership, queue, dispatch, Metrics::new()));
@@ -167,8 +166,7 @@ async fn a_worker_hears_only_of_what_is_durable() {
     let (changes, _) = broadcast::channel(100);
     let sessions = Sessions::serving();
     let words = Words { provider: ProviderId::new("example").unwrap() };
-    let dispatch =
-        Dispatch::new(sessions.clone(), Outbox::new(words), changes, CancellationToken::new(), Metrics::new());
+    let dispatch = Dispatch::new(sessions.clone(), Outbox::new(words), changes, Arc::default(), Metrics::new());
     let mut worker = sessions.open().unwrap();
     let commit = store.expect();
     tokio::spawn(run(store.clone(), leading(), queue, dispatch, Metrics::new()));
@@ -277,7 +275,7 @@ async fn while_the_store_is_full_the_queue_stays_bounded_and_a_closed_channel_is
             Err(error) => panic!("{error}"),
         }
     }
-    assert_eq!(sent, BATCH_DECISIONS + stage.decisions.max_capacity());
+    assert_eq!(sent, WAITING_DECISIONS + stage.decisions.max_capacity());
     drop(stage.decisions);
     settle().await;
     assert_eq!(stage.store.seen(), [["1"]]);

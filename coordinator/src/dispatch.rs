@@ -8,8 +8,8 @@ use muster_domain::effect::{Effect, Reply};
 use muster_domain::id::{JobId, RequestId};
 use muster_proto::Downlink;
 use std::collections::HashMap;
-use tokio::sync::{broadcast, oneshot};
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+use tokio::sync::{Notify, broadcast, oneshot};
 
 /// Callers after which those who have left are swept out.
 const SWEEP_CALLERS: usize = 1024;
@@ -22,18 +22,18 @@ pub struct Dispatch {
     sessions: Sessions,
     core: Outbox,
     changes: broadcast::Sender<JobId>,
-    yielded: CancellationToken,
+    yielded: Arc<Notify>,
     metrics: Metrics,
 }
 
 impl Dispatch {
-    /// To these. `yielded` is cancelled when the brain thinks that another coordinator should lead.
+    /// To these. `yielded` is told when the brain thinks that another coordinator should lead.
     #[must_use]
     pub fn new(
         sessions: Sessions,
         core: Outbox,
         changes: broadcast::Sender<JobId>,
-        yielded: CancellationToken,
+        yielded: Arc<Notify>,
         metrics: Metrics,
     ) -> Self {
         Self { callers: HashMap::new(), sweep_at: SWEEP_CALLERS, sessions, core, changes, yielded, metrics }
@@ -75,7 +75,7 @@ impl Dispatch {
             Effect::Yield { reason } => {
                 tracing::error!(reason, "this leader may be at fault");
                 self.metrics.alarm();
-                self.yielded.cancel();
+                self.yielded.notify_one();
             }
             Effect::Alarm { message } => {
                 tracing::error!(message, "alarm");

@@ -25,7 +25,7 @@ use muster_runtime::clock::now;
 use muster_ucloud::v2021::words::Words;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -179,11 +179,11 @@ impl Leading {
         self.handle.lead(inputs, leadership.validity.clone());
         let mut work = self.begin(leadership, queue, documents);
         let (yielded, yielded_before) = (work.yielded.clone(), *yielded_at);
+        let may_yield = || self.seat.is_shared && yielded_before.is_none_or(|at| at.elapsed() >= YIELD_AGAIN);
         let yields = async {
-            yielded.cancelled().await;
-            let may_yield = self.seat.is_shared && yielded_before.is_none_or(|at| at.elapsed() >= YIELD_AGAIN);
-            if !may_yield {
-                std::future::pending::<()>().await;
+            yielded.notified().await;
+            while !may_yield() {
+                yielded.notified().await;
             }
         };
         self.sessions.serve(leadership.validity.clone());
@@ -236,7 +236,7 @@ impl Leading {
     ) -> Work {
         let (cluster, owed) = Cluster::restore(self.settings.clone(), leadership.term, now(), documents);
         let (decisions, decided) = mpsc::channel(QUEUED_DECISIONS);
-        let (outbox, yielded) = (Outbox::new(self.words.clone()), CancellationToken::new());
+        let (outbox, yielded) = (Outbox::new(self.words.clone()), Arc::new(Notify::new()));
         let dispatch = Dispatch::new(
             self.sessions.clone(),
             outbox.clone(),
@@ -319,7 +319,7 @@ struct Work {
     /// Ends everything else.
     over: CancellationToken,
     /// Cancelled when the brain thinks that another coordinator should try.
-    yielded: CancellationToken,
+    yielded: Arc<Notify>,
 }
 
 impl Work {

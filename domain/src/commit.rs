@@ -30,7 +30,8 @@ impl<Caller> Decision<Caller> {
     }
 
     /// Whether it removes documents, and at most calls an operator besides: nothing in it rests on what was decided before.
-    fn only_removes(&self) -> bool {
+    #[must_use]
+    pub fn only_removes(&self) -> bool {
         let removes = |effect: &Effect| matches!(effect, Effect::Write { write, .. } if write.removes());
         self.caller.is_none()
             && self.effects.iter().any(removes)

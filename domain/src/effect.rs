@@ -234,7 +234,7 @@ pub enum Effect {
         job: JobId,
     },
     /// More than half of the workers fell silent at once, or none has dialled, which is more likely this leader's fault than
-    /// theirs (reliability B.5): it should resign, so that another coordinator may try. Said at most once in a term.
+    /// theirs (reliability B.5): it should resign, so that another coordinator may try. Said at most once in ten minutes.
     ///
     /// The shell decides whether it can: it must not resign more often than once in ten minutes over all its terms, and a
     /// leader that has no one to hand over to (the embedded store) only tells its operator. Until it has resigned,

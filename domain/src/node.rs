@@ -32,7 +32,7 @@ pub struct NodeRecord {
     #[serde(default)]
     pub admission: Admission,
     /// For how long a drain with a deadline has gone on, in milliseconds: written every minute, so that a change of leadership
-    /// gives users a minute more at most, and never less. No wall clock is asked.
+    /// gives users a minute more at most, and the time in which nobody led, and never less. No wall clock is asked.
     #[serde(default)]
     pub drained_ms: u64,
     /// The machine's boot as its worker last said it.

@@ -69,8 +69,8 @@ pub struct Cluster {
     /// Whether room or queue changed, so that a scheduling pass may place something.
     replan: bool,
     brakes: Brakes,
-    /// Whether this leader has offered its leadership to another in this term.
-    yielded: bool,
+    /// When this leader last offered its leadership to another.
+    offered_at: Option<Moment>,
     strangers: core::Strangers,
     alarms: VecDeque<(Moment, String)>,
     /// Whether the store is so full that no new job is taken.
@@ -106,7 +106,7 @@ impl Cluster {
             retention_at: None,
             replan: false,
             brakes: Brakes::default(),
-            yielded: false,
+            offered_at: None,
             strangers: core::Strangers::default(),
             alarms: VecDeque::new(),
             store_is_full: false,

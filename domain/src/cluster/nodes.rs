@@ -210,7 +210,7 @@ impl Cluster {
             let Some(tracked) = self.jobs.get_mut(&line.key.job) else { continue };
             let runs = matches!(tracked.job.life, Life::Running { .. });
             let Some(seen) = tracked.seen.get_mut(line.key.rank as usize) else { continue };
-            // Most of what a heartbeat says is that all goes on; only rank 0's age moves the account.
+            // Most of what a heartbeat says is that all goes on; the account is looked at when rank 0 says so.
             let goes_on = |state: &RankState| matches!(state, RankState::Running { .. });
             let quiet = runs
                 && line.key.rank != 0

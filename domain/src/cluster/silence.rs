@@ -11,6 +11,8 @@ use crate::time::{Moment, Now};
 const AT_ONCE_MS: u64 = 60_000;
 /// Fewer silent nodes than this say nothing about the leader.
 const LEAST_SILENT: usize = 3;
+/// The least time between two offers of leadership.
+const OFFERED_AGAIN_MS: u64 = 600_000;
 
 impl Cluster {
     /// Nodes that fell silent get nothing new; the jobs on them look at it in their own time.
@@ -37,11 +39,19 @@ impl Cluster {
         }
     }
 
-    /// When a leader that has heard no node at all doubts itself. A time in which it did not listen does not count.
+    /// When a leader that has heard no node at all doubts itself. A time in which it did not listen does not count, and nodes
+    /// that were given back to service a moment ago need time to dial.
     pub(super) fn doubts_at(&self) -> Option<Moment> {
-        let deaf = !self.yielded && self.nodes.values().all(|node| node.heard.is_none());
-        let doubts = deaf && self.in_service().count() >= LEAST_SILENT;
-        doubts.then(|| self.restored_at.max(self.awake_since).plus_ms(AT_ONCE_MS))
+        if self.nodes.values().any(|node| node.heard.is_some()) || self.in_service().count() < LEAST_SILENT {
+            return None;
+        }
+        let decided = self.in_service().filter_map(|name| self.nodes.get(name)).map(|node| node.decided).max()?;
+        let expected_at = decided.max(self.awake_since).plus_ms(AT_ONCE_MS);
+        Some(self.offered_again_at().map_or(expected_at, |moment| moment.max(expected_at)))
+    }
+
+    fn offered_again_at(&self) -> Option<Moment> {
+        self.offered_at.map(|moment| moment.plus_ms(OFFERED_AGAIN_MS))
     }
 
     /// The nodes that no operator took out of service.
@@ -52,7 +62,7 @@ impl Cluster {
     /// A leader that is cut off from most workers is more likely at fault than they are (reliability B.5). Nodes that
     /// operators took out of service may go as they like.
     fn doubt_myself(&mut self, now: Moment) {
-        if self.yielded {
+        if self.offered_again_at().is_some_and(|moment| now < moment) {
             return;
         }
         let (mut silent, mut heard) = (0_usize, 0_usize);
@@ -75,7 +85,7 @@ impl Cluster {
     }
 
     fn offer_leadership(&mut self, reason: String) {
-        self.yielded = true;
+        self.offered_at = Some(self.moment);
         self.alarm(reason.clone());
         self.effects.push(Effect::Yield { reason });
     }

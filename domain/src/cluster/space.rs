@@ -1,7 +1,7 @@
 //! What the store's space allows, and what is forgotten when: at the end of its retention, or early when space is short.
 
 use super::Cluster;
-use crate::effect::{DocumentKey, Milestone};
+use crate::effect::{DocumentKey, Effect, Milestone};
 use crate::id::JobId;
 use crate::time::{Moment, Now};
 
@@ -49,7 +49,8 @@ impl Cluster {
     /// removals only, which a store takes that takes nothing else any more (reliability F10), and must stay so.
     pub(super) fn sweep(&mut self, now: Now) -> bool {
         let due = self.sweep.due.is_some_and(|due| due <= now.moment);
-        if !due || self.sweep.just_swept || !self.writes.is_empty() {
+        let alone = self.writes.is_empty() && self.effects.iter().all(|effect| matches!(effect, Effect::Alarm { .. }));
+        if !due || self.sweep.just_swept || !alone {
             self.sweep.just_swept = false;
             return false;
         }

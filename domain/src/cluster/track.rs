@@ -138,9 +138,12 @@ impl Seen {
         u64::try_from(behind.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// How old `first` was, at least, when this rank was last proven to run.
+    /// How old `first` was, at least, when this rank was last proven to run. A rank that failed before this leader heard of it
+    /// at all does not tell when it had started; then nothing follows from it, and rank 0 speaks for the gang.
     pub(super) fn reaches_ms(&self, first: &Self, same_machine: bool) -> u64 {
-        let (Some(this), Some(first)) = (self.started, first.started) else { return 0 };
+        let failed = matches!(&self.state, Some(RankState::Ended { end, .. }) if *end != RankEnd::Vanished);
+        let known = self.started.filter(|started| started.not_before > i128::MIN);
+        let (Some(this), Some(first)) = (known, first.started) else { return if failed { u64::MAX } else { 0 } };
         let behind = match (this.at, first.at) {
             (Some(this), Some(first)) if same_machine => this.saturating_sub(first),
             _ => this.not_before.saturating_sub(first.not_after),
@@ -148,9 +151,13 @@ impl Seen {
         u64::try_from(behind.saturating_add(i128::from(self.proven_ms)).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// Whether its worker saw it end, which no silence can put in doubt.
-    fn has_ended(&self) -> bool {
-        matches!(&self.state, Some(RankState::Ended { end, .. }) if *end != RankEnd::Vanished)
+    /// Whether it has done its part: ended well, or when its time was up, or by our order at the end of the gang.
+    fn has_served(&self) -> bool {
+        let end = match &self.state {
+            Some(RankState::Ended { end, .. }) => end,
+            _ => return false,
+        };
+        matches!(end, RankEnd::Exited { code: 0 } | RankEnd::TimeLimit | RankEnd::Stopped)
     }
 
     /// Neither clock alone can inflate an age: it grows no faster than the leader saw time pass (reliability B.4).
@@ -273,11 +280,12 @@ impl Tracked {
     }
 
     /// Milliseconds that the whole gang has run, as far as it is proven: on rank 0's own clock, and no further than where
-    /// every other rank that has not ended was seen last (reliability B.5: a lost node is charged to its last evidence).
+    /// every other rank that has not done its part was seen last, or failed (reliability B.5: a lost node is charged to its
+    /// last evidence).
     pub(super) fn run_ms(&self, offset_ms: u64) -> u64 {
         let Some((first, others)) = self.seen.split_first() else { return 0 };
         let home = self.job.node_of(0);
-        let reached = (1..).zip(others).filter(|(_, seen)| !seen.has_ended() && guard::stands(Guard::EvidenceOfAll));
+        let reached = (1..).zip(others).filter(|(_, seen)| !seen.has_served() && guard::stands(Guard::EvidenceOfAll));
         let reached = reached.map(|(rank, seen)| seen.reaches_ms(first, self.job.node_of(rank) == home));
         reached.fold(first.proven_ms(), u64::min).saturating_sub(offset_ms)
     }

@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::store::Document;
-use crate::truth::{Run, VerdictKind};
+use crate::truth::{Run, VerdictKind, Whole};
 use crate::world::World;
 use muster_domain::accounting::Charge;
 use muster_domain::effect::{DocumentKey, Effect, Write};
@@ -114,14 +114,18 @@ impl World {
         let proven = ranks.iter().all(|rank| rank.end.as_ref().is_some_and(|end| *end != RankEnd::Vanished));
         let (Some(running_at), true, false) = (history.running_at, proven, history.void) else { return };
         let gang = self.truth.gang(&job.spec.id, job.attempt, job.spec.replicas, self.t);
-        let Some((from, until)) = gang else { return };
+        let Some(gang) = gang else { return };
+        let from = gang.from;
         let periods: u64 = job.account.charges(&job.spec).map(|charge| u64::from(charge.periods)).sum();
-        let ran = until - from;
+        let ran = gang.whole_until - from;
         // An age counts from the first report that a leader hears: what that was late by is not proven.
         let first = job.life.placement().and_then(|placement| placement.0.first()).map_or(0, worker_of);
         let late = self.truth.lateness.get(&first).copied().unwrap_or(0);
+        // How much earlier or later than rank 0 another one started is known as well as its start was quick.
+        let placed = history.placements.get(&job.attempt).map_or(from, |(_, at)| *at);
+        let vague = if gang.whole_until < gang.until { from.saturating_sub(placed) } else { 0 };
         let least = (ran - ran * RATE_PER_MILLE / 1_000)
-            .saturating_sub(PERIOD_MS + HEARTBEATS_MS + late + running_at.saturating_sub(from));
+            .saturating_sub(PERIOD_MS + HEARTBEATS_MS + late + vague + running_at.saturating_sub(from));
         if periods * PERIOD_MS < least {
             self.violated(
                 "I6",
@@ -239,7 +243,7 @@ impl World {
             return self.violated("I3", what);
         }
         self.truth.live.insert(place, (key.clone(), index));
-        self.truth.runs.insert(key.clone(), Run { start: self.t, end: None, lost: false });
+        self.truth.runs.insert(key.clone(), Run { start: self.t, end: None, whole: Whole::Stays });
         let Some(history) = self.truth.jobs.get(&key.job) else { return };
         if history.ended || history.attempt != key.attempt || history.undone.contains(&key.attempt) && !history.stopping
         {
@@ -295,7 +299,7 @@ impl World {
         }
         let periods: u64 =
             history.charges[..=charge.window as usize].iter().map(|charge| u64::from(charge.periods)).sum();
-        let ran = self.truth.gang(id, history.attempt, charge.ranks, self.t).map_or(0, |(from, until)| until - from);
+        let ran = self.truth.gang(id, history.attempt, charge.ranks, self.t).map_or(0, |gang| gang.until - gang.from);
         let placed = history.placements.get(&history.attempt).map_or(0, |(_, at)| *at);
         let first = RankKey { job: id.clone(), rank: 0, attempt: history.attempt };
         // A clock that is very fast may hide between placement and start.

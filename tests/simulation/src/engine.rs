@@ -5,6 +5,7 @@
 
 use crate::core::Core;
 use crate::fault::{CrashPoint, Fault};
+use crate::truth::Whole;
 use crate::world::{What, World, say};
 use muster_domain::agent::{AgentEvent, Observation};
 use muster_domain::guard::{self, Guard};
@@ -243,6 +244,9 @@ impl World {
         if code < 0 {
             self.fault(Fault::OutOfMemory);
         }
+        if code != 0 {
+            self.truth.breaks(key, self.t, Whole::Fails);
+        }
         self.container_ends(index, key, &end);
     }
 
@@ -253,11 +257,7 @@ impl World {
         let Container::Running { started_at } = *container else { return };
         *container = Container::Ended { end: end.clone(), age_ms: now.since_ms(started_at) };
         say!(self, "w{index}: container {key} ends: {end:?}");
-        if *end == RankEnd::Vanished {
-            self.truth.is_lost(key, self.t);
-        } else {
-            self.truth.ends(key, self.t);
-        }
+        self.truth.ends(key, self.t);
         self.tell_end(index, key.clone());
     }
 
@@ -267,6 +267,7 @@ impl World {
         let running = containers.iter().filter(|(_, container)| matches!(container, Container::Running { .. }));
         let running: Vec<RankKey> = running.map(|(key, _)| key.clone()).collect();
         for key in running {
+            self.truth.breaks(&key, self.t, Whole::Lost);
             self.container_ends(index, &key, &RankEnd::Vanished);
         }
     }

@@ -9,13 +9,35 @@ use muster_domain::rank::RankState;
 use muster_domain::worker::Report;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What the end of a rank makes of its gang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// It ended well, or by order.
+    Stays,
+    /// It failed by itself. A leader that hears of it late may count until rank 0 ends.
+    Fails,
+    /// Its machine or its engine took it along.
+    Lost,
+}
+
+/// A gang in true time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gang {
+    /// Its last rank starts.
+    pub(crate) from: u64,
+    /// Rank 0 ends, or another rank is lost.
+    pub(crate) until: u64,
+    /// As `until`, or another rank fails.
+    pub(crate) whole_until: u64,
+}
+
 /// One container's life, in true time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) start: u64,
     pub(crate) end: Option<u64>,
-    /// Nobody saw it end: its machine or its engine took it along.
-    pub(crate) lost: bool,
+    /// Whether the gang was whole without it, since it ended well or by order.
+    pub(crate) whole: Whole,
 }
 
 /// Everything that was ever committed about a job.
@@ -74,24 +96,25 @@ impl Truth {
         }
     }
 
-    /// It ends, and nobody sees it.
-    pub(crate) fn is_lost(&mut self, key: &RankKey, t: u64) {
+    /// It ends, and its gang is not whole any more.
+    pub(crate) fn breaks(&mut self, key: &RankKey, t: u64, whole: Whole) {
         if let Some(run) = self.runs.get_mut(key).filter(|run| run.end.is_none()) {
-            run.lost = true;
+            run.whole = whole;
         }
         self.ends(key, t);
     }
 
-    /// From when the whole gang ran, and until when rank 0 did and no rank was lost.
-    pub(crate) fn gang(&self, job: &JobId, attempt: Attempt, replicas: Rank, now: u64) -> Option<(u64, u64)> {
-        let run = |rank| self.runs.get(&RankKey { job: job.clone(), rank, attempt });
-        let (mut from, mut until) = (0, run(0)?.end.unwrap_or(now));
-        for rank in 0..replicas {
-            from = from.max(run(rank)?.start);
-            until =
-                run(rank)?.end.filter(|_| run(rank).is_some_and(|run| run.lost)).map_or(until, |end| until.min(end));
-        }
-        Some((from, until.max(from)))
+    pub(crate) fn gang(&self, job: &JobId, attempt: Attempt, replicas: Rank, now: u64) -> Option<Gang> {
+        let runs = (0..replicas).map(|rank| self.runs.get(&RankKey { job: job.clone(), rank, attempt }));
+        let runs: Vec<&Run> = runs.collect::<Option<_>>()?;
+        let from = runs.iter().map(|run| run.start).max()?;
+        let first = runs.first()?.end.unwrap_or(now);
+        let end = |counts: fn(Whole) -> bool| {
+            let ends = runs.iter().filter(|run| counts(run.whole)).filter_map(|run| run.end);
+            ends.fold(first, u64::min).max(from)
+        };
+        let (until, whole_until) = (end(|whole| whole == Whole::Lost), end(|whole| whole != Whole::Stays));
+        Some(Gang { from, until, whole_until })
     }
 
     /// Takes in a document that was committed.

@@ -6,6 +6,7 @@ use crate::engine::{Container, Engine, Lane};
 use crate::fault::Fault;
 use crate::mutant::Shell;
 use crate::stream::{Down, Up};
+use crate::truth::Whole;
 use crate::world::{COORDINATORS, What, World, say};
 use muster_domain::agent::{Adopted, Agent, AgentEvent, AgentSettings, Observation};
 use muster_domain::effect::ToWorker;
@@ -152,7 +153,7 @@ impl World {
             if let Container::Running { started_at } = container {
                 let age_ms = now.since_ms(*started_at);
                 *container = Container::Ended { end: RankEnd::Vanished, age_ms };
-                self.truth.is_lost(key, self.t);
+                self.truth.breaks(key, self.t, Whole::Lost);
             }
         }
         if !remembers {

@@ -63,11 +63,11 @@ async fn a_bulk_that_was_never_accepted_is_dropped_as_a_whole() {
     proxy.delay_ms(100);
     let some = async { while keys_below(&etcd, "/muster/north/jobs/").await.len() < 2 {} };
     tokio::select! {
-        done = a.store.commit(term.term, creates(500)) => panic!("all at once: {done:?}"),
+        done = a.store.commit(term.term, creates(2000)) => panic!("all at once: {done:?}"),
         () = some => {}
     }
     let written = keys_below(&etcd, "/muster/north/jobs/").await.len();
-    assert!(written < 501, "{written} documents are there");
+    assert!(written < 2001, "{written} documents are there");
     assert!(keys_below(&etcd, "/muster/north/bulks/").await.is_empty());
     drop(a);
     depose(&etcd).await;
@@ -76,10 +76,10 @@ async fn a_bulk_that_was_never_accepted_is_dropped_as_a_whole() {
     assert_eq!(ids(&documents), ["before"]);
     assert_eq!(keys_below(&etcd, "/muster/north/jobs/").await, ["/muster/north/jobs/before"]);
     // The same request again is accepted.
-    commit(&b, &term, creates(500)).await.unwrap();
+    commit(&b, &term, creates(2000)).await.unwrap();
     b.election.ended().await;
     let (_, documents) = lead(&b).await;
-    assert_eq!(documents.jobs.len(), 501);
+    assert_eq!(documents.jobs.len(), 2001);
 }
 
 #[tokio::test]

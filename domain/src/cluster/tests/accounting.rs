@@ -52,6 +52,20 @@ fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
 }
 
 #[test]
+fn a_rank_that_had_failed_unseen_proves_nothing_after_its_end() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.create(vec![spec("1", 2)]).unwrap();
+    let other = world.node_of("1", 1);
+    world.pass(3 * MINUTE + 10_000);
+    world.cut(&other);
+    world.rank_ends("1", 1, RankEnd::Exited { code: 1 });
+    world.pass(20 * MINUTE);
+    world.connect(&other);
+    assert_eq!(world.cause("1"), Some(EndCause::Exited { rank: 1, code: 1 }));
+    assert_eq!(world.periods_charged("1"), 3, "rank 0 went on alone");
+}
+
+#[test]
 fn a_rank_that_comes_back_proves_what_ran_meanwhile() {
     let mut world = World::new(&[("a", 1), ("b", 1)]);
     world.create(vec![spec("1", 2)]).unwrap();
