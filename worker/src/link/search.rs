@@ -16,8 +16,9 @@ use std::time::Duration;
 const QUICK_WAIT: Duration = Duration::from_millis(50);
 /// Redirects that are followed one after another without a coordinator that keeps the worker.
 const REDIRECTS: u32 = 3;
-/// A leader that kept the worker for so long has it for good: when it is lost, the next one is looked for quickly again. Two
-/// agents that use one node's name throw each other out at once, and must not do so at full speed.
+/// A leader that kept the worker for so long has it for good: when it is lost, the next one is looked for quickly again, as
+/// after any change of leadership. Two agents that use one node's name throw each other out at once, under one leader, and
+/// must not do so at full speed.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// Between two tries with a secret that was refused; it will not get better by itself.
 const WRONG_SECRET_WAIT: Duration = Duration::from_secs(10);
@@ -41,6 +42,8 @@ pub(super) struct Search {
     redirected: Option<(Arc<Coordinator>, Term)>,
     redirects: u32,
     left: Option<Term>,
+    /// The newest term of a leader that took this worker in.
+    newest: Term,
     quick: usize,
     backoff: Backoff,
 }
@@ -49,7 +52,8 @@ impl Search {
     /// Among these; at least one.
     pub(super) fn new(known: Vec<Arc<Coordinator>>) -> Self {
         let quick = quick_tries(&known);
-        Self { known, turn: 0, redirected: None, redirects: 0, left: None, quick, backoff: Backoff::coordinator() }
+        let backoff = Backoff::coordinator();
+        Self { known, turn: 0, redirected: None, redirects: 0, left: None, newest: 0, quick, backoff }
     }
 
     /// Whom to dial now.
@@ -64,10 +68,11 @@ impl Search {
 
     /// What was learned at `target`; how long to wait before the next try.
     pub(super) fn after(&mut self, target: &Target, why: &Why, welcomed: Option<Welcomed>) -> Duration {
-        if let Some(Welcomed { lasted, .. }) = welcomed {
+        if let Some(Welcomed { lasted, term }) = welcomed {
             self.left = None;
             self.redirects = 0;
-            if lasted >= SETTLED_AFTER {
+            if lasted >= SETTLED_AFTER || term > self.newest {
+                self.newest = self.newest.max(term);
                 self.quick = quick_tries(&self.known);
                 self.backoff.reset();
             }
@@ -201,6 +206,20 @@ mod tests {
         }
         assert!(waits[0] <= QUICK_WAIT && waits[11] >= Duration::from_secs(1), "{waits:?}");
         assert!(step(&mut search, &thrown_out, Some(7)).2 <= QUICK_WAIT, "it was settled in between");
+    }
+
+    #[tokio::test]
+    async fn leaders_that_follow_each_other_fast_are_each_found_fast() {
+        let mut search = search(&["http://a:1", "http://b:1"]);
+        for term in 1..50 {
+            for _ in 0..4 {
+                let target = search.next();
+                assert!(search.after(&target, &unreachable(), None) <= QUICK_WAIT, "term {term}");
+            }
+            let target = search.next();
+            let welcomed = Welcomed { term, lasted: Duration::from_millis(300) };
+            search.after(&target, &Why::Broken("reset".to_owned()), Some(welcomed));
+        }
     }
 
     #[tokio::test]
