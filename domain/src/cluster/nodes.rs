@@ -162,7 +162,8 @@ impl Cluster {
             return;
         };
         let was_online = node.is_online();
-        if !report.engine_ok {
+        // Back since its worker says so again, not since it said last that it is away: it may have been silent in between.
+        if !report.engine_ok || !node.engine_ok {
             node.engine_back = now.moment;
         }
         let proves = report.engine_ok && now.moment.since_ms(node.engine_back) >= ENGINE_BACK_MS;

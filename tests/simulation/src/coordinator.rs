@@ -60,6 +60,8 @@ pub(crate) struct Brain {
     pub(crate) queue: VecDeque<Decision<Asked>>,
     /// One, and while the store is full one of removals that goes ahead.
     pub(crate) commits: Vec<Commit>,
+    /// Effects of a batch are leaving.
+    pub(crate) releasing: bool,
     pub(crate) sessions: BTreeMap<SessionId, usize>,
     pub(crate) requests: BTreeMap<RequestId, Asked>,
     /// By job and whether it is a charge.
@@ -305,6 +307,7 @@ impl World {
                     leads: false,
                     queue: VecDeque::new(),
                     commits: Vec::new(),
+                    releasing: false,
                     sessions: BTreeMap::new(),
                     requests: BTreeMap::new(),
                     outbox: BTreeMap::new(),

@@ -257,7 +257,9 @@ impl World {
         let Container::Running { started_at } = *container else { return };
         *container = Container::Ended { end: end.clone(), age_ms: now.since_ms(started_at) };
         say!(self, "w{index}: container {key} ends: {end:?}");
-        self.truth.ends(key, self.t);
+        // An agent that dies after it killed a rank for its time limit does not know any more why it ended.
+        let whole = if matches!(end, RankEnd::Killed { .. }) { Whole::Fails } else { Whole::Stays };
+        self.truth.breaks(key, self.t, whole);
         self.tell_end(index, key.clone());
     }
 

@@ -53,7 +53,7 @@ impl World {
         loop {
             let now = self.coordinators[index].clock.read(self.t);
             let Some(brain) = self.coordinators[index].brain.as_mut().filter(|brain| brain.leads) else { return };
-            if brain.queue.is_empty() {
+            if brain.queue.is_empty() || brain.releasing {
                 return;
             }
             let batch = match brain.commits.as_slice() {
@@ -177,8 +177,17 @@ impl World {
             say!(self, "c{index}: its lease is in doubt, {} effects are dropped", batch.effects.len());
             return self.lead(index, LeadershipEvent::Tick);
         }
+        // What an effect leads to at once, such as the end of a stream, is decided after all of them have left.
+        self.set_releasing(index, true);
         for effect in batch.effects {
             self.dispatch(index, effect);
+        }
+        self.set_releasing(index, false);
+    }
+
+    fn set_releasing(&mut self, index: usize, releasing: bool) {
+        if let Some(brain) = self.coordinators[index].brain.as_mut() {
+            brain.releasing = releasing;
         }
     }
 

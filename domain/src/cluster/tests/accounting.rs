@@ -32,6 +32,24 @@ fn core_returns(world: &mut World) {
     }
 }
 
+#[test]
+fn an_engine_is_back_from_the_word_that_says_so() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(30_000);
+    world.engine_ok = false;
+    world.pass(4_000);
+    world.deaf_to.insert("a".into());
+    world.pass(40_000);
+    world.deaf_to.clear();
+    world.engine_ok = true;
+    world.heartbeat("a");
+    let key = RankKey { job: id("1"), rank: 0, attempt: 1 };
+    let ended = Observation::Ended { end: RankEnd::Exited { code: 0 }, age_ms: 32_000 };
+    world.agent("a", AgentEvent::Observed { key, observation: ended });
+    assert_eq!((world.released("1"), world.periods_charged("1")), (true, 0), "it had ended while its engine was away");
+}
+
 /// Reliability B.5: charge to the last evidence, of every rank.
 #[test]
 fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
