@@ -2,7 +2,7 @@
 //! looked at (`protocol.md` 1.2, 16.8).
 
 use super::failure::Failure;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
@@ -21,6 +21,10 @@ pub(crate) const MOST_BYTES: usize = 4 << 20;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How long a body may wait until others have made room. Core repeats a call that is turned away in time.
 const ROOM_WITHIN: Duration = Duration::from_secs(2);
+/// How long, and how much of it, a body that is refused for its size is read on and thrown away: whoever is sending hears the
+/// answer only if the connection is not cut off under the body.
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+const MOST_DRAINED_BYTES: usize = 128 << 20;
 /// What all bodies that are being read may hold together, in KiB.
 const BUDGET_KIB: usize = 256 << 10;
 
@@ -62,6 +66,7 @@ impl Bodies {
         let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let announced = announced.and_then(|text| text.parse::<usize>().ok());
         if announced.is_some_and(|bytes| bytes > most_bytes) {
+            drain(&mut request.into_body().into_data_stream()).await;
             return Err(too_large(most_bytes));
         }
         let kib = u32::try_from(announced.unwrap_or(most_bytes) / 1024 + 1).unwrap_or(u32::MAX);
@@ -86,11 +91,27 @@ async fn collect(body: Body, most_bytes: usize) -> Result<Vec<u8>, Failure> {
             Failure::invalid("the body broke off")
         })?;
         if bytes.len() + chunk.len() > most_bytes {
+            drop(bytes);
+            drain(&mut chunks).await;
             return Err(too_large(most_bytes));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+async fn drain(chunks: &mut BodyDataStream) {
+    let draining = async {
+        let mut drained = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            drained += chunk.len();
+            if drained > MOST_DRAINED_BYTES {
+                break;
+            }
+        }
+    };
+    // What comes later is cut off.
+    let _ = tokio::time::timeout(DRAINED_WITHIN, draining).await;
 }
 
 fn too_many() -> Failure {
