@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// So long after its engine is back a worker may not have heard yet which ranks have ended meanwhile: it asks again after 5 s at
 /// most. Until then it only believes that they run.
 const ENGINE_BACK_MS: u64 = 10_000;
+/// A worker of which nothing was heard for longer than this, twice its heartbeat, may have stood still.
+const GAP_MS: u64 = 4_000;
 /// Most containers of one node that are remembered as unknown (I12).
 const MOST_UNKNOWN: usize = 1_000;
 /// Most commands of one stream whose time of sending is remembered (I12).
@@ -162,8 +164,10 @@ impl Cluster {
             return;
         };
         let was_online = node.is_online();
-        // Back since its worker says so again, not since it said last that it is away: it may have been silent in between.
-        if !report.engine_ok || !node.engine_ok {
+        // Back since its worker says so again, not since it said last that it is away: it may have been silent in between. A
+        // worker that stood still does not know yet what its engine saw meanwhile.
+        let gap = node.heard.is_none_or(|heard| now.moment.since_ms(heard) > GAP_MS);
+        if !report.engine_ok || !node.engine_ok || gap {
             node.engine_back = now.moment;
         }
         let proves = report.engine_ok && now.moment.since_ms(node.engine_back) >= ENGINE_BACK_MS;

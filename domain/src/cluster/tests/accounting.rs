@@ -33,6 +33,26 @@ fn core_returns(world: &mut World) {
 }
 
 #[test]
+fn a_worker_that_stood_still_proves_nothing_at_once() {
+    let mut world = World::new(&[("a", 1)]);
+    world.create(vec![spec("1", 1)]).unwrap();
+    world.pass(50_000);
+    world.deaf_to.insert("a".into());
+    world.pass(5_000);
+    world.now_ms += 10_000;
+    world.deaf_to.clear();
+    world.heartbeat("a");
+    let key = RankKey { job: id("1"), rank: 0, attempt: 1 };
+    let ended = Observation::Ended { end: RankEnd::Exited { code: 0 }, age_ms: 56_000 };
+    world.agent("a", AgentEvent::Observed { key, observation: ended });
+    assert_eq!(
+        (world.released("1"), world.periods_charged("1")),
+        (true, 0),
+        "it had ended while its agent stood still"
+    );
+}
+
+#[test]
 fn an_engine_is_back_from_the_word_that_says_so() {
     let mut world = World::new(&[("a", 1)]);
     world.create(vec![spec("1", 1)]).unwrap();
