@@ -172,11 +172,12 @@ impl World {
                         let what = format!("job {id} is called lost, but rank {rank} lives and w{worker} was heard");
                         self.violated("I9", what);
                     }
-                    let key = RankKey { job: id.clone(), rank: *rank, attempt: job.attempt };
-                    let started_at = self.truth.runs.get(&key).map_or(0, |run| run.start);
-                    if self.workers[worker].booted_at >= started_at {
-                        return;
-                    }
+                }
+                // What a reboot took along is no verdict.
+                let key = RankKey { job: id.clone(), rank: *rank, attempt: job.attempt };
+                let started_at = self.truth.runs.get(&key).map_or(0, |run| run.start);
+                if self.workers[worker].booted_at >= started_at {
+                    return;
                 }
                 VerdictKind::Lost
             }
