@@ -286,7 +286,6 @@ fn first_failure(tracked: &Tracked, placement: &Placement) -> Option<Finding> {
 fn decisive_end(tracked: &Tracked, placement: &Placement) -> Option<Finding> {
     let (mut certain, mut missing) = (Vec::new(), None);
     for (rank, (seen, node)) in (0..).zip(tracked.seen.iter().zip(&placement.0)) {
-        let lost = || EndCause::NodeLost { node: node.to_string(), rank };
         let cause = match &seen.state {
             Some(RankState::Ended { end, .. }) => match end {
                 RankEnd::Exited { code: 0 } if rank != 0 => continue,
@@ -297,20 +296,15 @@ fn decisive_end(tracked: &Tracked, placement: &Placement) -> Option<Finding> {
                 RankEnd::Stopped => EndCause::Killed { rank, signal: 15 },
                 RankEnd::TimeLimit => EndCause::TimeLimit,
                 RankEnd::EngineRestarted => EndCause::EngineRestarted { node: node.to_string(), rank },
-                RankEnd::Vanished if seen.rebooted => lost(),
-                RankEnd::Vanished => {
-                    missing.get_or_insert_with(lost);
-                    continue;
-                }
+                RankEnd::Vanished => EndCause::NodeLost { node: node.to_string(), rank },
             },
-            None if seen.is_gone() && seen.rebooted => lost(),
-            None if seen.is_gone() => {
-                missing.get_or_insert_with(lost);
-                continue;
-            }
+            None if seen.is_gone() => EndCause::NodeLost { node: node.to_string(), rank },
             _ => continue,
         };
-        certain.push(cause);
+        match cause {
+            EndCause::NodeLost { .. } if !seen.rebooted => missing = missing.or(Some(cause)),
+            _ => certain.push(cause),
+        }
     }
     let memory = certain.iter().position(|cause| matches!(cause, EndCause::OutOfMemory { .. })).unwrap_or(0);
     if certain.is_empty() {

@@ -70,13 +70,19 @@ fn an_engine_is_back_from_the_word_that_says_so() {
     assert_eq!((world.released("1"), world.periods_charged("1")), (true, 0), "it had ended while its engine was away");
 }
 
-/// Reliability B.5: charge to the last evidence, of every rank.
-#[test]
-fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
+/// A job over two nodes that has run for three minutes and a little, and the node of its rank 1.
+fn a_gang_of_two() -> (World, String) {
     let mut world = World::new(&[("a", 1), ("b", 1)]);
     world.create(vec![spec("1", 2)]).unwrap();
     let other = world.node_of("1", 1);
     world.pass(3 * MINUTE + 10_000);
+    (world, other)
+}
+
+/// Reliability B.5: charge to the last evidence, of every rank.
+#[test]
+fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
+    let (mut world, other) = a_gang_of_two();
     assert_eq!(world.periods_charged("1"), 3);
     world.cut(&other);
     world.pass(20 * MINUTE);
@@ -91,10 +97,7 @@ fn a_gang_is_charged_to_the_last_evidence_of_a_rank_that_is_lost() {
 
 #[test]
 fn a_rank_that_had_failed_unseen_proves_nothing_after_its_end() {
-    let mut world = World::new(&[("a", 1), ("b", 1)]);
-    world.create(vec![spec("1", 2)]).unwrap();
-    let other = world.node_of("1", 1);
-    world.pass(3 * MINUTE + 10_000);
+    let (mut world, other) = a_gang_of_two();
     world.cut(&other);
     world.rank_ends("1", 1, RankEnd::Exited { code: 1 });
     world.pass(20 * MINUTE);
@@ -105,10 +108,7 @@ fn a_rank_that_had_failed_unseen_proves_nothing_after_its_end() {
 
 #[test]
 fn a_rank_that_comes_back_proves_what_ran_meanwhile() {
-    let mut world = World::new(&[("a", 1), ("b", 1)]);
-    world.create(vec![spec("1", 2)]).unwrap();
-    let other = world.node_of("1", 1);
-    world.pass(3 * MINUTE + 10_000);
+    let (mut world, other) = a_gang_of_two();
     world.cut(&other);
     world.pass(20 * MINUTE);
     world.connect(&other);
