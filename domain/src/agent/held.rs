@@ -13,10 +13,13 @@ pub(super) enum StopBy {
 }
 
 impl StopBy {
-    fn end(self) -> RankEnd {
-        match self {
-            Self::Leader => RankEnd::Stopped,
-            Self::TimeLimit => RankEnd::TimeLimit,
+    /// What to call the end `seen` of a rank that was told to end. An end that nobody saw may have come before that, with
+    /// its machine; and is charged to the last evidence only.
+    fn end(self, seen: &RankEnd) -> RankEnd {
+        match (self, seen) {
+            (_, RankEnd::Vanished) => RankEnd::Vanished,
+            (Self::Leader, _) => RankEnd::Stopped,
+            (Self::TimeLimit, _) => RankEnd::TimeLimit,
         }
     }
 }
@@ -81,9 +84,12 @@ impl Held {
             Observation::Started { started_at } => Phase::Running { started_at: *started_at },
             Observation::Ended { end, age_ms } => {
                 // The agent may have died between its own SIGTERM and the end it caused.
-                let in_time = adopted.time_limit_ms.is_none_or(|limit_ms| *age_ms < limit_ms);
-                let by_itself = in_time || *end == RankEnd::Exited { code: 0 };
-                let end = if by_itself { end.clone() } else { RankEnd::TimeLimit };
+                let late = adopted.time_limit_ms.is_some_and(|limit_ms| *age_ms >= limit_ms);
+                let end = if late && *end != (RankEnd::Exited { code: 0 }) {
+                    StopBy::TimeLimit.end(end)
+                } else {
+                    end.clone()
+                };
                 Phase::Ended { end, age_ms: *age_ms }
             }
             Observation::PrepareFailed { reason, retry } | Observation::StartFailed { reason, retry } => {
@@ -120,8 +126,8 @@ impl Held {
                 self.phase = Phase::Stopping { started_at, by: *by, since: now, killed: false };
                 effects.push(AgentEffect::Terminate(key.clone()));
             }
-            (Phase::Stopping { by, .. }, Observation::Ended { age_ms, .. }) => {
-                self.phase = Phase::Ended { end: by.end(), age_ms };
+            (Phase::Stopping { by, .. }, Observation::Ended { end, age_ms }) => {
+                self.phase = Phase::Ended { end: by.end(&end), age_ms };
             }
             (Phase::Starting { .. } | Phase::Running { .. }, Observation::Ended { end, age_ms }) => {
                 self.phase = Phase::Ended { end, age_ms };

@@ -233,6 +233,22 @@ fn after_a_restart_what_runs_is_adopted_with_its_limit() {
 }
 
 #[test]
+fn an_end_that_nobody_saw_is_not_the_agents_own() {
+    let vanished = Observation::Ended { end: RankEnd::Vanished, age_ms: 1_200 };
+    let told = RankState::Ended { end: RankEnd::Vanished, age_ms: 1_200 };
+
+    let mut stopping = Worker::running(None);
+    stopping.told(9, 1, Command::Stop { key: key(1) });
+    stopping.saw(1_205, 1, vanished.clone());
+    assert_eq!(stopping.state(1_206), Some(told.clone()));
+
+    let mut adopting = Agent::new(AgentSettings { grace_ms: 10 }, 1);
+    let found = Adopted { key: key(1), term: 1, observation: vanished, time_limit_ms: Some(1_000) };
+    adopting.apply(Moment(5_000), AgentEvent::Adopt(vec![found]));
+    assert_eq!(adopting.reports(Moment(5_000))[0].state, told);
+}
+
+#[test]
 fn command_numbers_are_counted_even_when_refused_and_begin_again_on_a_new_stream() {
     let mut worker = Worker::new();
     worker.told(1, 1, start(1, None, 10));
