@@ -35,7 +35,8 @@ pub struct Hello {
     pub ranks: Vec<RankReport>,
 }
 
-/// What a worker says every 2 s, and at once when something happened.
+/// What a worker says every 2 s, and at once when something happened; first when it is welcomed, and nothing before that:
+/// then whatever a report says is younger than everything that an earlier leader made the worker do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The worker's `CLOCK_BOOTTIME` when it said this, in milliseconds.

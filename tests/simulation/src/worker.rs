@@ -296,7 +296,7 @@ impl World {
             Down::End => self.link_ends(index, None),
             Down::Say(ToWorker::Welcome { term }) => {
                 *welcomed = true;
-                self.workers[index].heartbeat_at = now.plus_ms(HEARTBEAT_MS);
+                self.workers[index].heartbeat_at = now;
                 self.agent(index, AgentEvent::Connected { term });
             }
             Down::Say(ToWorker::Command { sequence, term, command }) if *welcomed => {
@@ -310,10 +310,10 @@ impl World {
 
     pub(crate) fn say_ranks(&mut self, index: usize, now: Moment, complete: bool, ranks: Vec<RankReport>) {
         let worker = &self.workers[index];
-        let Some(Link::Open { stream, welcomed, .. }) = worker.link else { return };
+        let Some(Link::Open { stream, welcomed: true, .. }) = worker.link else { return };
         let report = Report {
             sent_at_ms: now.0,
-            applied_sequence: if welcomed { worker.agent.applied_sequence() } else { 0 },
+            applied_sequence: worker.agent.applied_sequence(),
             complete,
             ranks,
             engine_ok: worker.engine.down_until <= self.t,

@@ -289,13 +289,13 @@ impl Driver {
         self.deeds.push(Deed::Order(key, order, self.traceparent.clone()));
     }
 
-    /// Without a stream nothing is said: the next one begins with the complete inventory.
+    /// Before the welcome nothing is said: the leader takes what a report says for younger than that, and the welcome is
+    /// answered with the complete inventory.
     fn say(&mut self, now: Moment, complete: bool, ranks: Vec<RankReport>) {
-        let Some(session) = &self.session else { return };
+        let Some(session) = self.session.as_ref().filter(|session| session.welcomed) else { return };
         let report = Report {
             sent_at_ms: now.0,
-            // Before the welcome the brain still counts the commands of the stream before.
-            applied_sequence: if session.welcomed { self.agent.applied_sequence() } else { 0 },
+            applied_sequence: self.agent.applied_sequence(),
             complete,
             ranks,
             engine_ok: self.health.borrow().ok,
