@@ -139,11 +139,11 @@ impl Truth {
             }
             Life::Stopping { .. } => history.stopping = true,
             Life::Ended { .. } => (history.stopping, history.ended) = (true, true),
-            Life::Queued => {
-                if job.attempt > 0 {
-                    history.undone.insert(job.attempt);
-                }
-            }
+            Life::Queued => {}
+        }
+        // It was given up, whether or not that was ever a document of its own.
+        if job.attempt > 0 && job.life.placement().is_none() {
+            history.undone.insert(job.attempt);
         }
         for (number, notice) in job.notices.iter().enumerate() {
             if history.notices.len() == number {
