@@ -2,7 +2,8 @@
 //! minutes. A fault of our own must not end everybody's jobs; beyond the bound verdicts wait and an operator is told.
 
 use crate::guard::{self, Guard};
-use crate::time::Moment;
+use crate::job::{EndCause, Job, Life};
+use crate::time::{Moment, Now};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,6 +29,18 @@ pub enum Verdict {
 impl Verdict {
     /// Every verdict, in the order in which operators see them.
     pub const ALL: [Self; 4] = [Self::Lost, Self::Orphan, Self::NoCredit, Self::Drain];
+
+    /// The verdict that a job was ended by. That a reboot took its ranks along looks the same in its document.
+    #[must_use]
+    pub fn of(cause: &EndCause) -> Option<Self> {
+        match cause {
+            EndCause::NodeLost { .. } => Some(Self::Lost),
+            EndCause::Orphaned => Some(Self::Orphan),
+            EndCause::NoCredit => Some(Self::NoCredit),
+            EndCause::Drained { .. } => Some(Self::Drain),
+            _ => None,
+        }
+    }
 
     /// The word by which operators name it.
     #[must_use]
@@ -97,6 +110,25 @@ pub struct Brakes {
 }
 
 impl Brakes {
+    /// Counts what earlier leaders judged, told by the documents: a take-over does not begin anew. Coordinators whose wall
+    /// clocks differ count it for so much longer or shorter.
+    #[must_use]
+    pub fn restored<'a>(now: Now, jobs: impl Iterator<Item = &'a Job>) -> Self {
+        let mut brakes = Self::default();
+        for job in jobs {
+            let (Life::Stopping { cause, .. } | Life::Ended { cause, .. }) = &job.life else { continue };
+            let ago_ms = now.wall_ms.saturating_sub(job.ended_at_ms.unwrap_or(now.wall_ms));
+            if let Some(verdict) = Verdict::of(cause).filter(|_| ago_ms < WINDOW_MS) {
+                let at = Moment(now.moment.0.saturating_sub(ago_ms));
+                brakes.brakes.entry(verdict).or_default().verdicts.push_back(at);
+            }
+        }
+        for brake in brakes.brakes.values_mut() {
+            brake.verdicts.make_contiguous().sort_unstable();
+        }
+        brakes
+    }
+
     /// [`Brake::allow`] of this verdict's brake.
     pub fn allow(&mut self, verdict: Verdict, now: Moment, population: usize) -> bool {
         self.brakes.entry(verdict).or_default().allow(now, population)

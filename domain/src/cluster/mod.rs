@@ -15,6 +15,7 @@ mod place;
 mod settings;
 mod silence;
 mod space;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -105,7 +106,7 @@ impl Cluster {
             retention: BTreeSet::new(),
             retention_at: None,
             replan: false,
-            brakes: Brakes::default(),
+            brakes: Brakes::restored(now, documents.jobs.iter()),
             offered_at: None,
             strangers: core::Strangers::default(),
             alarms: VecDeque::new(),

@@ -17,8 +17,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const ENGINE_BACK_MS: u64 = 10_000;
 /// A worker of which nothing was heard for longer than this, twice its heartbeat, may have stood still.
 const GAP_MS: u64 = 4_000;
-/// Most containers of one node that are remembered as unknown (I12).
-const MOST_UNKNOWN: usize = 1_000;
 /// Most commands of one stream whose time of sending is remembered (I12).
 const MOST_UNANSWERED: usize = 4_096;
 
@@ -53,7 +51,7 @@ pub(super) struct Node {
     /// Containers with our labels that no document accounts for. Left alone (I9).
     pub(super) unknown: BTreeSet<RankKey>,
     /// Left-overs of known jobs that were told to go, and when.
-    strays: BTreeMap<RankKey, Moment>,
+    pub(super) strays: BTreeMap<RankKey, Moment>,
 }
 
 impl Node {
@@ -242,7 +240,9 @@ impl Cluster {
                     touched.insert(key.clone());
                 }
             }
+            let unknown = node.unknown.len();
             node.unknown.retain(|key| listed.contains(key));
+            self.replan |= node.unknown.len() < unknown;
             node.strays.retain(|key, _| listed.contains(key));
         }
         for line in strays {
@@ -251,39 +251,6 @@ impl Cluster {
         let jobs: BTreeSet<_> = touched.into_iter().map(|key| key.job).collect();
         for job in jobs {
             self.drive(now, &job);
-        }
-    }
-
-    /// A container that is not assigned to this node: a left-over of a known job goes, an unknown one is left alone.
-    fn on_stray(&mut self, now: Now, name: &NodeName, line: &RankReport) {
-        if line.state == RankState::Removed {
-            return;
-        }
-        let known = self.jobs.get(&line.key.job).is_some_and(|tracked| {
-            line.key.attempt <= tracked.job.attempt && line.key.rank < tracked.job.spec.replicas
-        });
-        let resend_ms = self.settings.resend_ms;
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        if !known {
-            if node.unknown.len() < MOST_UNKNOWN && node.unknown.insert(line.key.clone()) {
-                self.alarm(format!(
-                    "node {name} has a container {} that belongs to no job known here; it is left alone. Look at it, and \
-                     remove it by hand if nobody needs it",
-                    line.key
-                ));
-            }
-            return;
-        }
-        let key = line.key.clone();
-        let live = matches!(line.state, RankState::Starting | RankState::Running { .. });
-        // A stop is followed by a report of the end at once, and that by the removal.
-        let due = node.strays.get(&key).is_none_or(|at| now.moment.since_ms(*at) >= resend_ms) || !live;
-        if due {
-            node.strays.insert(key.clone(), now.moment);
-            let command = if live { Command::Stop { key } } else { Command::Remove { key } };
-            self.command(name, command);
         }
     }
 

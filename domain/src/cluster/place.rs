@@ -48,6 +48,7 @@ impl Cluster {
                 Admission::Cordoned | Admission::Draining { .. } => away.push(Away { room, why: Absence::Cordoned }),
             }
         }
+        let unaccounted = self.unaccounted();
         let mut looked_at: BTreeMap<&str, usize> = BTreeMap::new();
         let queue = self.queue.values().filter_map(|id| {
             let job = &self.jobs.get(id)?.job;
@@ -62,6 +63,7 @@ impl Cluster {
                 replicas: job.spec.replicas,
                 per_rank: job.spec.per_rank,
                 avoid: job.failed_attempts.iter().map(|failed| failed.node.clone()).collect(),
+                unaccounted: unaccounted.get(id).map(|node| (*node).clone()),
             })
         });
         Snapshot { rooms, away, queue: queue.collect() }
@@ -123,6 +125,9 @@ pub(super) fn explain(wait: &Wait, replicas: u32) -> String {
                 count => format!("; {count} nodes are cordoned"),
             };
             format!("other jobs hold the machines: {ranks} of {replicas} ranks would fit now{cordoned}")
+        }
+        Wait::Unaccounted { node } => {
+            format!("node {node} has a container of it that is not known here; an operator must look at it")
         }
         Wait::Behind { job } => {
             format!("job {job} came first and waits for machines of the same type")

@@ -56,6 +56,8 @@ pub struct Gang {
     pub per_rank: Resources,
     /// Nodes at fault in earlier attempts; used only where nothing else could ever hold the gang.
     pub avoid: BTreeSet<NodeName>,
+    /// A node with a container of it that the store does not account for: placed once more, it could run twice (I3).
+    pub unaccounted: Option<NodeName>,
 }
 
 /// Everything a choice depends on.
@@ -93,6 +95,11 @@ pub enum Wait {
         /// Nodes of its category that are cordoned or drained.
         cordoned: usize,
     },
+    /// A node has a container of it that the store does not account for.
+    Unaccounted {
+        /// That node.
+        node: NodeName,
+    },
     /// A job of the same category came first.
     Behind {
         /// That job.
@@ -116,6 +123,11 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut blocked: BTreeMap<&str, &JobId> = BTreeMap::new();
     let mut plan = Plan::default();
     for gang in &snapshot.queue {
+        // It must not hold up those behind it: only an operator can help it.
+        if let Some(node) = &gang.unaccounted {
+            plan.waiting.push((gang.job.clone(), Wait::Unaccounted { node: node.clone() }));
+            continue;
+        }
         if let Some(first) = blocked.get(gang.category.as_str()) {
             plan.waiting.push((gang.job.clone(), Wait::Behind { job: (*first).clone() }));
             continue;

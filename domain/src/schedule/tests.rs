@@ -24,6 +24,7 @@ fn gang(job: &str, replicas: u32, each: u32) -> Gang {
         replicas,
         per_rank: cores(each),
         avoid: BTreeSet::new(),
+        unaccounted: None,
     }
 }
 
@@ -131,7 +132,14 @@ prop_compose! {
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let room = (any_amount(16), any_amount(16), 0..3_u8, 0..3_u8, 0..4_u8);
-    let gang = (1..12_u32, 1..6_u32, any_amount(6), 0..2_u8, prop::collection::btree_set(0..8_usize, 0..3));
+    let gang = (
+        1..12_u32,
+        1..6_u32,
+        any_amount(6),
+        0..2_u8,
+        prop::collection::btree_set(0..8_usize, 0..3),
+        prop::bool::weighted(0.1),
+    );
     (prop::collection::vec(room, 0..8), prop::collection::vec(gang, 0..12)).prop_map(|(rooms, gangs)| {
         let category = |number: u8| format!("category-{number}");
         let (mut here, mut away) = (vec![], vec![]);
@@ -149,13 +157,15 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 _ => here.push(room),
             }
         }
-        let queue = gangs.into_iter().enumerate().map(|(number, (replicas, cores, each, kind, avoid))| Gang {
-            job: JobId::new(format!("{number}")).unwrap(),
-            category: category(kind),
-            replicas,
-            per_rank: Resources { cores, ..each },
-            avoid: avoid.into_iter().map(|node| NodeName::new(format!("n{node}")).unwrap()).collect(),
-        });
+        let queue =
+            gangs.into_iter().enumerate().map(|(number, (replicas, cores, each, kind, avoid, unaccounted))| Gang {
+                job: JobId::new(format!("{number}")).unwrap(),
+                category: category(kind),
+                replicas,
+                per_rank: Resources { cores, ..each },
+                avoid: avoid.into_iter().map(|node| NodeName::new(format!("n{node}")).unwrap()).collect(),
+                unaccounted: unaccounted.then(|| NodeName::new("n0").unwrap()),
+            });
         Snapshot { rooms: here, away, queue: queue.collect() }
     })
 }
@@ -171,6 +181,7 @@ proptest! {
         for (job, nodes) in &plan.placements {
             let gang = snapshot.queue.iter().find(|gang| gang.job == *job).unwrap();
             prop_assert_eq!(nodes.len(), gang.replicas as usize);
+            prop_assert!(gang.unaccounted.is_none());
             let rooms: Vec<&Room> = nodes
                 .iter()
                 .map(|node| snapshot.rooms.iter().find(|room| room.node == *node).unwrap())
@@ -206,6 +217,7 @@ proptest! {
                     let could = plan(&back).waiting.iter().all(|(_, wait)| matches!(wait, Wait::Full { .. }));
                     prop_assert!(could);
                 }
+                Wait::Unaccounted { node } => prop_assert_eq!(gang.unaccounted.as_ref(), Some(node)),
                 Wait::Behind { job: ahead } => {
                     let waits = |(id, wait): &(JobId, Wait)| id == ahead && matches!(wait, Wait::Full { .. });
                     prop_assert!(first.waiting.iter().any(waits));

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::rank::{RankReport, RankState};
+use crate::schedule::Wait;
 
 fn line(job: &str, rank: u32, attempt: u32, state: RankState) -> RankReport {
     RankReport { key: RankKey { job: id(job), rank, attempt }, state, time_limit_ms: None }
@@ -76,6 +77,30 @@ fn what_an_older_attempt_left_goes_by_order_of_the_new_leader() {
     let ranks = vec![line("1", 1, 3, RankState::Running { age_ms: 5 })];
     world.event(Event::WorkerReport { session, report: complete(0, ranks) });
     assert_eq!((world.workers["b"].commands.len(), world.view("b").unknown_ranks.len()), (0, 1));
+}
+
+#[test]
+fn a_job_of_which_a_newer_attempt_runs_than_an_old_copy_of_the_store_knows_is_not_placed_again() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.cut("b");
+    let ranks = vec![line("1", 0, 1, RankState::Running { age_ms: 5 })];
+    world.workers.get_mut("a").unwrap().cores = 0;
+    world.connect("a");
+    world.create(vec![spec("1", 1)]).unwrap();
+    let session = world.workers["a"].session;
+    world.event(Event::WorkerReport { session, report: complete(0, ranks) });
+    world.connect("b");
+    assert_eq!(world.life("1"), "queued", "there is room on b, but it may be running on a");
+    let node = NodeName::new("a").unwrap();
+    assert_eq!(world.cluster.jobs[&id("1")].wait, Some(Wait::Unaccounted { node }));
+    assert_eq!(world.workers["a"].commands, vec![], "I9: it is left alone");
+    // An operator has looked, and removed it.
+    world.event(Event::WorkerReport { session, report: complete(0, vec![]) });
+    assert_eq!((world.life("1"), world.node_of("1", 0).as_str()), ("running", "b"));
+    // The present attempt on another node than it was placed on is no left-over of ours.
+    let ranks = vec![line("1", 0, 1, RankState::Running { age_ms: 5 })];
+    world.event(Event::WorkerReport { session, report: complete(0, ranks) });
+    assert_eq!((world.workers["a"].commands.len(), world.view("a").unknown_ranks.len()), (0, 1));
 }
 
 #[test]
