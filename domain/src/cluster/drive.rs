@@ -188,6 +188,7 @@ impl Cluster {
         if matches!(job.life, Life::Preparing { .. } | Life::Starting { .. }) {
             moments.push(tracked.since.plus_ms(self.settings.prepare_timeout_ms));
         }
+        moments.extend(self.stays_at(tracked));
         moments.extend(tracked.held_back.and_then(|verdict| self.judged_at(verdict)));
         moments.extend(tracked.tell_after.filter(|_| tracked.telling.is_none()));
         moments.extend(tracked.charge_after.filter(|_| tracked.charging.is_none()));

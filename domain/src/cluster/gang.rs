@@ -1,6 +1,7 @@
 //! The moves of a job that holds room: from what its workers report to the next phase of its life.
 
 use super::Cluster;
+use super::nodes::Node;
 use super::track::{Seen, Tracked};
 use crate::brake::Verdict;
 use crate::effect::Milestone;
@@ -12,6 +13,8 @@ use crate::time::{Moment, Now};
 
 /// How long after the last start deadline a rank that never ran counts as undone on a silent node (reliability B.2).
 const UNDONE_SLACK_MS: u64 = 10_000;
+/// How long after it was told to go a rank that is still there is an operator's matter.
+const STAYS_MS: u64 = 5 * 60_000;
 
 /// What the gang's reports amount to.
 enum Finding {
@@ -58,7 +61,41 @@ impl Cluster {
             }
             Life::Ended { .. } => Finding::Nothing,
         };
+        if matches!(finding, Finding::Nothing) {
+            self.notice_what_stays(now.moment, id);
+        }
         self.act(now, id, finding)
+    }
+
+    /// A rank that a connected node cannot end or remove keeps its room, and its job or others waiting: operators must know.
+    fn notice_what_stays(&mut self, now: Moment, id: &JobId) {
+        let Some(tracked) = self.jobs.get(id) else { return };
+        if self.stays_at(tracked).is_none_or(|moment| now < moment) {
+            return;
+        }
+        let ended = tracked.job.life.has_ended();
+        let stays = |seen: &Seen| if ended { seen.state.is_some() } else { seen.may_run() };
+        let ranks = (0..).zip(&tracked.seen).filter(|(_, seen)| stays(seen));
+        let told: Vec<String> = ranks
+            .filter_map(|(rank, _)| Some((rank, tracked.job.node_of(rank)?)))
+            .filter(|(_, name)| self.nodes.get(*name).is_some_and(Node::is_online))
+            .map(|(rank, node)| {
+                format!(
+                    "rank {rank} of job {id} is still on node {node}, {} min after it was told to go; its room stays taken. \
+                     Look at the worker's log there, and end it by hand",
+                    STAYS_MS / 60_000
+                )
+            })
+            .collect();
+        for message in told {
+            self.alarm(message);
+        }
+    }
+
+    /// When what is left of a job should be gone by all means.
+    pub(super) fn stays_at(&self, tracked: &Tracked) -> Option<Moment> {
+        let going = matches!(tracked.job.life, Life::Stopping { .. } | Life::Ended { released: false, .. });
+        going.then(|| tracked.since.plus_ms(STAYS_MS))
     }
 
     fn act(&mut self, now: Now, id: &JobId, finding: Finding) -> bool {

@@ -65,7 +65,7 @@ pub(super) struct Seen {
     /// one that its worker has given up long ago.
     confirmed: bool,
     started: Option<Started>,
-    /// Whether its machine has booted since the rank was placed: then nothing of it can be left.
+    /// Whether its machine has booted since anything of it was there: then nothing of it can be left.
     pub(super) rebooted: bool,
     /// The first age seen in this term, and when: what the leader itself can vouch for.
     anchor: Option<(Moment, u64)>,
@@ -99,6 +99,8 @@ impl Seen {
             other => other,
         };
         self.confirmed = word.confirms;
+        // What was made or started after the boot is not taken along by it.
+        self.rebooted &= !word.confirms || matches!(state, RankState::Ended { .. } | RankState::Failed { .. });
         if matches!(state, RankState::Ended { .. } | RankState::Failed { .. }) {
             self.start_sent = None;
         }

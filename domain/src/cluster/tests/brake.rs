@@ -237,6 +237,32 @@ fn what_a_reboot_took_along_is_no_verdict() {
 }
 
 #[test]
+fn what_was_started_after_a_reboot_was_not_taken_along_by_it() {
+    let mut world = World::new(&[("a", 10)]);
+    world.workers.get_mut("a").unwrap().connected = false;
+    let jobs = ten_jobs(&mut world);
+    assert_eq!(world.life("1"), "preparing", "it is placed and was never heard of there");
+    world.reboot("a");
+    world.heartbeat("a");
+    assert_eq!(world.life("1"), "running");
+    all_are_missing(&mut world);
+    assert_eq!((ended(&world, &jobs), brake(&world, Verdict::Lost).waiting), (3, 7), "I11");
+}
+
+#[test]
+fn a_take_over_counts_what_the_leader_before_has_judged() {
+    let mut world = World::new(&[("a", 10)]);
+    let jobs = ten_jobs(&mut world);
+    world.drain("a", Some(0));
+    assert_eq!(ended(&world, &jobs), 3);
+    world.pass(2 * MINUTE);
+    world.restart();
+    assert_eq!((ended(&world, &jobs), brake(&world, Verdict::Drain).waiting), (3, 7), "I11");
+    world.pass(3 * MINUTE + 1_000);
+    assert_eq!(ended(&world, &jobs), 6);
+}
+
+#[test]
 fn ranks_that_a_restart_of_their_engine_ended_are_no_verdict() {
     let mut world = World::new(&[("a", 10)]);
     let jobs = ten_jobs(&mut world);

@@ -105,6 +105,19 @@ fn a_node_that_cannot_even_clean_up_does_not_hold_the_next_attempt() {
 }
 
 #[test]
+fn operators_hear_of_a_rank_that_does_not_go() {
+    let mut world = World::new(&[("a", 2)]);
+    world.workers.get_mut("a").unwrap().keeps_everything = true;
+    world.create(vec![spec("1", 1), spec("2", 1)]).unwrap();
+    world.terminate("1");
+    world.pass(4 * MINUTE);
+    assert_eq!(world.alarms, Vec::<String>::new());
+    world.pass(2 * MINUTE);
+    assert_eq!((world.released("1"), world.alarms.len()), (false, 1));
+    assert!(world.alarms[0].starts_with("rank 0 of job 1 is still on node a, 5 min after it was told to go"));
+}
+
+#[test]
 fn after_three_attempts_the_job_fails_in_words() {
     let mut world = World::new(&[("a", 2)]);
     world.workers.get_mut("a").unwrap().refuses = Some(("disk full".into(), true));
