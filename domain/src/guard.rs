@@ -33,6 +33,8 @@ pub enum Guard {
     TakeoverGrace,
     /// Verdicts are bounded (I11).
     Brake,
+    /// A worker affects only what is assigned to it (I10).
+    AssignedOnly,
     /// A hello that was sent before a later word of the same worker is turned away.
     LateHello,
     /// Room is free only once the containers are gone (I7).

@@ -206,7 +206,7 @@ impl Cluster {
             if line.state != RankState::Removed {
                 listed.insert(line.key.clone());
             }
-            if !node.placed.contains(&line.key) {
+            if !node.placed.contains(&line.key) && guard::stands(Guard::AssignedOnly) {
                 strays.push(line);
                 continue;
             }

@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// I9 and I11: a verdict needs its evidence, and there are not too many of a kind.
+    /// I9, I10 and I11: an end needs its evidence, and there are not too many verdicts of a kind.
     fn check_verdict(&mut self, index: usize, job: &Job, cause: &EndCause) {
         let Some(brain) = &self.coordinators[index].brain else { return };
         let (term, since) = (brain.term, brain.since);
@@ -180,6 +180,14 @@ impl World {
                     return;
                 }
                 VerdictKind::Lost
+            }
+            EndCause::Exited { rank, .. } | EndCause::OutOfMemory { rank } | EndCause::Killed { rank, .. } => {
+                let key = RankKey { job: id.clone(), rank: *rank, attempt: job.attempt };
+                if self.truth.runs.get(&key).is_none_or(|run| run.end.is_none()) {
+                    let what = format!("job {id} ends by what rank {rank} is said to have done, which has not ended");
+                    self.violated("I10", what);
+                }
+                return;
             }
             EndCause::Orphaned => {
                 let denials = &self.core.jobs[Core::number(id)].denials;

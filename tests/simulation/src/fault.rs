@@ -117,6 +117,8 @@ faults! {
         Duplicate,
         /// A message takes longer than every lease.
         Delay,
+        /// A worker speaks of a rank that was never its own.
+        AlienRank,
         /// A worker's stream breaks.
         StreamBreak,
         /// An answer of Core is lost.

@@ -1,13 +1,16 @@
 //! Faults that come at a time of their own, the moment when all of them are over, and what must then come true (I13).
 
+use crate::check::worker_of;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::network::End;
 use crate::plan::{Planned, crash_point};
 use crate::world::{COORDINATORS, CoreAct, What, World, say};
 use muster_domain::event::Event;
+use muster_domain::id::{NodeName, Rank, RankKey};
 use muster_domain::job::Life;
 use muster_domain::leadership::LeadershipEvent;
+use muster_domain::rank::{RankEnd, RankReport, RankState};
 
 /// After the last fault: one leader, every document at rest, nothing owed.
 const LEADER_WITHIN_MS: u64 = 15_000;
@@ -207,6 +210,26 @@ impl World {
             }
         }
         self.after(LOOK_EVERY_MS, What::CheckSettled);
+    }
+
+    /// A word about a rank that was placed elsewhere.
+    pub(crate) fn alien_rank(&mut self, index: usize) -> Option<RankReport> {
+        let is_alien = |(rank, node): (Rank, &NodeName)| (worker_of(node) != index).then_some(rank);
+        let placed = self.truth.jobs.iter().filter_map(|(job, history)| {
+            let (placement, _) = history.placements.get(&history.attempt)?;
+            let rank = (0..).zip(&placement.0).find_map(is_alien)?;
+            Some(RankKey { job: job.clone(), rank, attempt: history.attempt })
+        });
+        let keys: Vec<RankKey> = placed.collect();
+        let chosen = self.random.below(keys.len().max(1) as u64);
+        let key = keys.into_iter().nth(usize::try_from(chosen).unwrap_or(0))?;
+        let state = match self.random.below(4) {
+            0 => RankState::Ended { end: RankEnd::Exited { code: 1 }, age_ms: 10_000_000 },
+            1 => RankState::Running { age_ms: 10_000_000 },
+            2 => RankState::Failed { reason: "not mine".into(), retry: false },
+            _ => RankState::Removed,
+        };
+        Some(RankReport { key, state, time_limit_ms: None })
     }
 
     /// Whether everything has ended; and whether anything stays where nothing should.

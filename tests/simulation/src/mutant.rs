@@ -24,6 +24,8 @@ pub enum Shell {
     TermOverRestart,
     /// A worker listens to its present stream only.
     CurrentStream,
+    /// A worker says nothing on a stream before it is welcomed.
+    WelcomeFirst,
 }
 
 /// What a mutant's world has more of.
@@ -86,6 +88,13 @@ impl Mutant {
         const FORGETTING: &[(Fault, u32)] = &[(Fault::EngineForgets, 6)];
         const FORGETFUL: &[(Fault, u32)] =
             &[(Fault::CutStore, 6), (Fault::AgentCrash, 16), (Fault::CutWorkers, 4), (Fault::EngineSlow, 3)];
+        const MOVES: &[(Fault, u32)] = &[
+            (Fault::Resign, 6),
+            (Fault::LeaderCrash, 3),
+            (Fault::FalseAbsence, 4),
+            (Fault::CutFromWorkers, 5),
+            (Fault::AgentPause, 3),
+        ];
         const STILL: &[(Fault, u32)] = &[(Fault::AgentPause, 14)];
         const CRASHES: &[(Fault, u32)] = &[(Fault::ArmedCrash, 6), (Fault::LeaderCrash, 4)];
         let usual = Workload::default;
@@ -99,6 +108,7 @@ impl Mutant {
         };
         let crashes = || Workload { faults: CRASHES, many_jobs: true, ..usual() };
         let cuts = || Workload { faults: CUTS, few_workers: true, long_delays: true, ..usual() };
+        let moves = || Workload { faults: MOVES, few_workers: true, long_delays: true, ..usual() };
         vec![
             shell("leader-compare", Shell::LeaderCompare, Workload { faults: PAUSES, long_delays: true, ..usual() }),
             shell("document-compare", Shell::DocumentCompare, Workload { lost_replies: true, ..leaders() }),
@@ -124,6 +134,7 @@ impl Mutant {
                 )
             },
             shell("current-stream", Shell::CurrentStream, cuts()),
+            shell("welcome-first", Shell::WelcomeFirst, moves()),
             domain("lease-validity", Guard::LeaseValidity, Workload { faults: PAUSES, ..usual() }),
             both(
                 "worker-term",
@@ -139,7 +150,7 @@ impl Mutant {
             Self {
                 survives: Some(
                     "a stream on which nothing is heard is closed after 20 s and a started rank is given up after lost_after, \
-                     which is longer than both together; it is a second line of defence",
+                     which is longer than both together; one world in 20,000 misses it",
                 ),
                 ..domain(
                     "start-deadline-origin",
@@ -165,7 +176,14 @@ impl Mutant {
                 Guard::Brake,
                 Workload { faults: HOSTS, few_workers: true, many_jobs: true, long_jobs: true, ..usual() },
             ),
-            domain("late-hello", Guard::LateHello, cuts()),
+            domain("assigned-only", Guard::AssignedOnly, usual()),
+            Self {
+                survives: Some(
+                    "nothing is concluded from a hello, and nothing is said on its stream before the welcome: it costs its \
+                     worker a stream",
+                ),
+                ..domain("late-hello", Guard::LateHello, cuts())
+            },
             domain("confirmed-removal", Guard::ConfirmedRemoval, usual()),
             domain("idempotent-create", Guard::IdempotentCreate, usual()),
             domain("one-end", Guard::OneEnd, crashes()),

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SETTINGS: AgentSettings = AgentSettings { grace_ms: 10_000 };
 const HEARTBEAT_MS: u64 = 2_000;
+/// Heartbeats of a thousand that speak of somebody else's rank.
+const ALIEN_PER_MILLE: u64 = 2;
 /// A stream that brings no welcome, or later nothing at all, for so long is given up.
 const SILENCE_MS: u64 = 10_000;
 
@@ -308,12 +310,19 @@ impl World {
         self.arm_worker(index);
     }
 
-    pub(crate) fn say_ranks(&mut self, index: usize, now: Moment, complete: bool, ranks: Vec<RankReport>) {
+    pub(crate) fn say_ranks(&mut self, index: usize, now: Moment, complete: bool, mut ranks: Vec<RankReport>) {
+        if complete && self.goes_wrong(ALIEN_PER_MILLE, Fault::AlienRank) {
+            ranks.extend(self.alien_rank(index));
+        }
+        let early = self.without(Shell::WelcomeFirst);
         let worker = &self.workers[index];
-        let Some(Link::Open { stream, welcomed: true, .. }) = worker.link else { return };
+        let Some(Link::Open { stream, welcomed, .. }) = worker.link else { return };
+        if !welcomed && !early {
+            return;
+        }
         let report = Report {
             sent_at_ms: now.0,
-            applied_sequence: worker.agent.applied_sequence(),
+            applied_sequence: if welcomed { worker.agent.applied_sequence() } else { 0 },
             complete,
             ranks,
             engine_ok: worker.engine.down_until <= self.t,
