@@ -6,6 +6,7 @@ use crate::engine::docker::{DockerEngine, DockerSettings, NetworkMode, PullPolic
 use crate::engine::fake::FakeEngine;
 use crate::engine::process::{ProcessEngine, ProcessSettings, SetUpError};
 use crate::engine::{Engine, EngineError, Fault};
+use crate::health::Unanswered;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,19 +80,12 @@ async fn docker(config: &Config) -> Result<Arc<dyn Engine>, EngineUnusable> {
     settings.log_limit_bytes = given.log_limit_bytes;
     settings.log_retention = Duration::from_millis(given.log_retention_ms);
     let mut backoff = Backoff::engine();
-    let mut failures = 0_u32;
+    let mut unanswered = Unanswered::default();
     loop {
         match DockerEngine::connect(settings.clone()).await {
             Ok(engine) => return Ok(Arc::new(engine)),
             Err(error) if error.fault == Fault::Unavailable => {
-                failures += 1;
-                if failures.is_power_of_two() {
-                    tracing::error!(
-                        failures,
-                        reason = error.message,
-                        "docker does not answer; is it up, and may the worker use its socket?"
-                    );
-                }
+                unanswered.again("connect", &error.message);
                 tokio::time::sleep(backoff.next()).await;
             }
             Err(error) => return Err(EngineUnusable::Docker(error)),

@@ -1,18 +1,21 @@
 //! What the agent keeps over its own restarts: the newest term it obeyed and the time limits of its ranks.
 //!
-//! One small file, replaced as a whole: written beside, synced, renamed, and the directory synced. Changes that belong
-//! together cost one such replacement. Everything else is found again by asking the engine.
+//! One small file, [replaced](files) as a whole, without new room on the disk. Changes that belong together cost one such
+//! replacement. Everything else is found again by asking the engine.
 
+mod files;
+#[cfg(test)]
+mod tests;
+
+use files::Files;
 use muster_domain::id::{RankKey, Term};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-const DOCUMENT: &str = "agent.json";
-const DOCUMENT_NEW: &str = "agent.json.new";
 const LOCK: &str = "agent.lock";
 
 /// Why the state directory cannot be used. Messages are for the operator.
@@ -68,7 +71,7 @@ struct Limit {
 /// The agent's durable memory. Dropping it releases the state directory.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    directory: PathBuf,
+    files: Files,
     last_term: Term,
     limits: BTreeMap<RankKey, u64>,
     /// Something changed that a later effect depends on.
@@ -101,16 +104,22 @@ impl Journal {
             }
             Err(fs::TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
         }
-        let path = directory.join(DOCUMENT);
-        let document: Document = match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| JournalError::Corrupt { path: path.clone(), source })?
-            }
+        let files = Files::new(directory);
+        let path = files.document();
+        let document: Document = match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| JournalError::Corrupt { path: path.to_path_buf(), source })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Document::default(),
-            Err(source) => return Err(failed("read", &path)(source)),
+            Err(source) => return Err(failed("read", path)(source)),
         };
         let limits = document.limits.into_iter().map(|limit| (limit.key, limit.time_limit_ms)).collect();
-        Ok(Self { directory: directory.to_path_buf(), last_term: document.last_term, limits, due: false, _lock: lock })
+        let mut journal = Self { files, last_term: document.last_term, limits, due: false, _lock: lock };
+        let ready = journal.content().and_then(|content| journal.files.make_ready(&content));
+        if let Err(error) = ready {
+            // Ranks may run here, and a later write may find room.
+            no_room(&error);
+        }
+        Ok(journal)
     }
 
     /// The newest term that was saved; 0 if there is none.
@@ -164,81 +173,27 @@ impl Journal {
         if !self.due {
             return Ok(());
         }
-        let path = self.directory.join(DOCUMENT);
-        self.replace(&path).map_err(|source| JournalError::Io { action: "write", path, source })?;
+        let path = self.files.document().to_path_buf();
+        let failed = |source| JournalError::Io { action: "write", path, source };
+        let written = self.content().and_then(|content| self.files.replace(&content).map(|()| content.len()));
+        let length = written.map_err(failed)?;
         self.due = false;
+        if let Err(error) = self.files.set_aside(length) {
+            no_room(&error);
+        }
         Ok(())
     }
 
-    fn replace(&self, path: &Path) -> io::Result<()> {
+    fn content(&self) -> io::Result<Vec<u8>> {
         let limits = self.limits.iter().map(|(key, limit)| Limit { key: key.clone(), time_limit_ms: *limit }).collect();
-        let bytes = serde_json::to_vec(&Document { last_term: self.last_term, limits })?;
-        let new = self.directory.join(DOCUMENT_NEW);
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(&self.directory)?.sync_all()
+        Ok(serde_json::to_vec(&Document { last_term: self.last_term, limits })?)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use muster_domain::id::JobId;
-
-    fn key(rank: u32) -> RankKey {
-        RankKey { job: JobId::new("7").unwrap(), rank, attempt: 1 }
-    }
-
-    #[test]
-    fn it_is_kept_over_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a/b");
-        let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.last_term(), 0);
-        journal.set_term(41);
-        journal.set_time_limit(key(0), Some(1000));
-        journal.set_time_limit(key(1), Some(2000));
-        journal.commit().unwrap();
-        journal.forget(&key(1));
-        assert!(!journal.is_due(), "forgetting waits for company");
-        journal.set_time_limit(key(0), Some(3000));
-        journal.commit().unwrap();
-        drop(journal);
-        let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.last_term(), 41);
-        assert_eq!(journal.time_limit_ms(&key(0)), Some(3000));
-        assert_eq!(journal.time_limit_ms(&key(1)), None);
-    }
-
-    #[test]
-    fn two_agents_never_share_a_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = Journal::open(directory.path()).unwrap();
-        let error = Journal::open(directory.path()).unwrap_err();
-        assert!(matches!(error, JournalError::InUse { .. }));
-        assert!(error.to_string().contains("another muster-worker"), "{error}");
-        drop(first);
-        Journal::open(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn a_crash_in_the_middle_of_a_write_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(directory.path()).unwrap();
-        journal.set_term(3);
-        journal.commit().unwrap();
-        drop(journal);
-        fs::write(directory.path().join(DOCUMENT_NEW), b"{\"last_te").unwrap();
-        assert_eq!(Journal::open(directory.path()).unwrap().last_term(), 3);
-    }
-
-    #[test]
-    fn a_journal_that_makes_no_sense_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join(DOCUMENT), b"nonsense").unwrap();
-        let error = Journal::open(directory.path()).unwrap_err();
-        assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
-    }
+fn no_room(error: &io::Error) {
+    tracing::warn!(
+        %error,
+        "no room can be set aside for the journal: should the disk be full at the next change of leader, this node falls \
+         silent; make room in state_dir"
+    );
 }

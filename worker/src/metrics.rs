@@ -1,7 +1,7 @@
 //! What the worker counts. No label holds anything a user typed.
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::metrics::{Counter, Gauge, Histogram};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ struct Instruments {
     calls: Histogram<f64>,
     streams: Counter<u64>,
     log_bytes: Counter<u64>,
+    engine_answers: Gauge<u64>,
 }
 
 fn instruments() -> &'static Instruments {
@@ -41,6 +42,13 @@ fn instruments() -> &'static Instruments {
                 .with_unit("By")
                 .with_description("bytes of logs given to readers")
                 .build(),
+            engine_answers: meter
+                .u64_gauge("muster.worker.engine.answers")
+                .with_unit("1")
+                .with_description(
+                    "1 while the engine answers, else 0; at 0 from the start on the node is not in service, though ranks may run",
+                )
+                .build(),
         }
     })
 }
@@ -69,4 +77,9 @@ pub(crate) fn stream(outcome: &'static str) {
 /// A piece of a log went out.
 pub(crate) fn log_pushed(bytes: usize) {
     instruments().log_bytes.add(u64::try_from(bytes).unwrap_or(u64::MAX), &[]);
+}
+
+/// Whether the engine answered when it was asked last.
+pub(crate) fn engine_answers(answers: bool) {
+    instruments().engine_answers.record(u64::from(answers), &[]);
 }

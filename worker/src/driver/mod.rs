@@ -37,6 +37,8 @@ const BATCH: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// How long calls to the engine may take to end when the agent stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a write of the journal may go on then.
+const LAST_WRITE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What never changes while the agent runs, as [`Hello`] tells it.
 #[derive(Clone, Debug)]
@@ -130,7 +132,10 @@ impl Driver {
     /// Runs until `stop`. Ranks are left as they are.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
         loop {
-            self.perform().await;
+            if !self.perform(&stop).await {
+                tracing::warn!("stopping before the journal could be written; what waited for it is left undone");
+                break;
+            }
             match self.select(&mut inputs, &stop).await {
                 Next::Stop => break,
                 next => self.take(next),
@@ -303,10 +308,11 @@ impl Driver {
         self.deeds.push(Deed::Send(session.outgoing.clone(), Box::new(Uplink::Report(report).into())));
     }
 
-    /// Makes the journal durable, then does everything that waits, in order.
-    async fn perform(&mut self) {
-        if self.with_journal(|journal| journal.is_due()) {
-            self.commit().await;
+    /// Makes the journal durable, then does everything that waits, in order. `false`: it is not durable, nothing was done,
+    /// and the agent is to stop.
+    async fn perform(&mut self, stop: &CancellationToken) -> bool {
+        if self.with_journal(|journal| journal.is_due()) && !self.commit(stop).await {
+            return false;
         }
         for deed in self.deeds.drain(..) {
             match deed {
@@ -314,29 +320,43 @@ impl Driver {
                 Deed::Order(key, order, traceparent) => self.calls.order(key, order, traceparent),
             }
         }
+        true
     }
 
-    /// Returns when it is durable. Until then nothing that follows may be done, so a full disk makes the node silent.
-    async fn commit(&self) {
+    /// Whether it is durable. Tries until it is, or until `stop`: nothing that follows may be done before that, so a disk
+    /// that takes no writes makes the node silent.
+    async fn commit(&self, stop: &CancellationToken) -> bool {
         let mut backoff = Backoff::engine();
         loop {
             let journal = Arc::clone(&self.journal);
             let written =
                 tokio::task::spawn_blocking(move || journal.lock().unwrap_or_else(PoisonError::into_inner).commit());
-            match written.await {
-                Ok(Ok(())) => return,
+            let too_late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_WRITE_WITHIN).await;
+            };
+            let written = tokio::select! {
+                biased;
+                written = written => written,
+                () = too_late => return false,
+            };
+            match written {
+                Ok(Ok(())) => return true,
                 Ok(Err(error)) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::error!(%error, cause, "journal cannot be written, trying again");
                 }
                 Err(error) => tracing::error!(%error, "journal cannot be written, trying again"),
             }
-            tokio::time::sleep(backoff.next()).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = stop.cancelled() => return false,
+            }
         }
     }
 
     fn with_journal<T>(&self, work: impl FnOnce(&mut Journal) -> T) -> T {
-        // Nobody else holds it outside of `commit`, which is awaited.
+        // Nobody else holds it outside of `commit`, which is awaited, or after which the driver ends.
         work(&mut self.journal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -137,6 +137,11 @@ impl Session {
         self.say(ToWorker::Command { sequence: 1, term: 5, command: Command::Stop { key: key.clone() } }).await;
     }
 
+    /// Whether nothing has come since the hello.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.uplink.is_empty()
+    }
+
     pub(crate) async fn report(&mut self) -> Report {
         match soon("a report", self.uplink.recv()).await.expect("the stream is open") {
             Uplink::Report(report) => report,

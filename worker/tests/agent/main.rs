@@ -1,6 +1,7 @@
 //! The agent against a fake coordinator over real sockets, with a fake engine.
 
 mod coordinator;
+mod disk;
 mod engine;
 mod flaky;
 mod stream;
@@ -73,6 +74,10 @@ impl Captured {
         let sink = self.clone();
         let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
         tracing::subscriber::set_default(lines.with_writer(move || sink.clone()).finish())
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
     }
 
     fn text(&self) -> String {
