@@ -112,12 +112,14 @@ impl Ask {
         }
     }
 
-    /// What it means, and what to do, when the answer is 404.
-    pub(crate) fn missing(&self) -> String {
+    /// What it means, and what to do, when a coordinator answers 404; `None` if it never does.
+    pub(crate) fn missing(&self) -> Option<String> {
         match self {
-            Self::Job(id) => format!("the job {id} is not known here; `muster jobs --all` lists all that are"),
-            Self::Node { name, .. } => format!("the node {name} is not known here; `muster nodes` lists all that are"),
-            _ => "this is not the operator listener of a coordinator; check --url".into(),
+            Self::Job(id) => Some(format!("the job {id} is not known here; `muster jobs --all` lists all that are")),
+            Self::Node { name, .. } => {
+                Some(format!("the node {name} is not known here; `muster nodes` lists all that are"))
+            }
+            _ => None,
         }
     }
 

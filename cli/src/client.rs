@@ -10,6 +10,8 @@ use std::error::Error;
 use std::time::Duration;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How long the coordinator may say nothing; it takes no more than 10 s itself.
+const SILENT_FOR: Duration = Duration::from_secs(12);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// About a hundred thousand jobs.
 const LARGEST_ANSWER_BYTES: usize = 128 << 20;
@@ -30,6 +32,7 @@ impl Client {
         // No redirects and no proxy: the token goes to the address that was named and nowhere else.
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
+            .read_timeout(SILENT_FOR)
             .timeout(ANSWER_WITHIN)
             .redirect(redirect::Policy::none())
             .no_proxy();
@@ -71,7 +74,7 @@ impl Client {
                 |_| Problem::Failed(format!("{} does not answer as a coordinator does; check --url", self.url));
             return serde_json::from_slice(&body).map_err(foreign);
         }
-        Err(self.refused(status, &body, &ask.missing()))
+        Err(self.refused(status, &body, ask))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Problem {
@@ -87,12 +90,18 @@ impl Client {
         })
     }
 
-    fn refused(&self, status: StatusCode, body: &[u8], missing: &str) -> Problem {
+    fn refused(&self, status: StatusCode, body: &[u8], ask: &Ask) -> Problem {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let said = ["why", "detail", "message"].iter().find_map(|name| body[name].as_str());
         let said = said.map(|said| format!(": {}", crate::table::plain(said))).unwrap_or_default();
         match status {
-            StatusCode::NOT_FOUND => Problem::NotFound(missing.to_owned()),
+            // Another server, or another listener, knows no such page.
+            StatusCode::NOT_FOUND => match ask.missing().filter(|_| !said.is_empty()) {
+                Some(missing) => Problem::NotFound(missing),
+                None => {
+                    Problem::Failed(format!("{} is not the operator listener of a coordinator; check --url", self.url))
+                }
+            },
             StatusCode::CONFLICT => Problem::Failed(format!("the coordinator refuses{said}")),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Problem::Failed(match self.token {
                 Some(_) => "the coordinator refuses the token; does the file hold its operator's token?".into(),
@@ -101,9 +110,14 @@ impl Client {
                         .into()
                 }
             }),
-            StatusCode::SERVICE_UNAVAILABLE => Problem::Failed(format!(
-                "the coordinator cannot answer now{said}; try again, or ask another with --url"
-            )),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                // What follows says it for all.
+                let again = [": try again", ": give it again"].iter().find_map(|words| said.strip_suffix(words));
+                let said = again.unwrap_or(&said);
+                Problem::Failed(format!(
+                    "the coordinator cannot answer now{said}; try again, or ask another with --url"
+                ))
+            }
             _ => Problem::Failed(format!("{} answers {status}{said}", self.url)),
         }
     }

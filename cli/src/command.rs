@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how to reach the coordinator.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, Command};
 use muster_domain::brake::Verdict;
 use muster_runtime::config::{
@@ -66,7 +67,11 @@ pub(crate) fn load(
     let all = Arg::new("all").long("all").action(ArgAction::SetTrue).help("Jobs that have ended as well");
     let state =
         Arg::new("state").long("state").value_name("STATE").value_parser(STATES).help("Only jobs in this state");
-    let id = Arg::new("id").value_name("ID").required(true).help("The job's id, as Core and `muster jobs` say it");
+    let id = Arg::new("id")
+        .value_name("ID")
+        .required(true)
+        .value_parser(NonEmptyStringValueParser::new())
+        .help("The job's id, as Core and `muster jobs` say it");
     let command = PROGRAM
         .command()
         .subcommand_required(true)
@@ -84,11 +89,19 @@ pub(crate) fn load(
 }
 
 fn node() -> Command {
-    let name = || Arg::new("name").value_name("NAME").required(true).help("The node's name, as `muster nodes` says it");
+    let name = || {
+        Arg::new("name")
+            .value_name("NAME")
+            .required(true)
+            .value_parser(NonEmptyStringValueParser::new())
+            .help("The node's name, as `muster nodes` says it")
+    };
     let deadline = Arg::new("deadline")
         .long("deadline")
         .value_name("DURATION")
         .value_parser(deadline_ms)
+        // A negative one is a wrong duration and no unknown flag.
+        .allow_hyphen_values(true)
         .help("End what still runs there after this time, such as 10m; without it ranks end by themselves");
     Command::new("node")
         .about("Take a node out of service, or give it back")
