@@ -13,19 +13,19 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "engine",
         Kind::Choice(&["auto", "docker", "process", "fake"]),
-        "what runs ranks; auto is docker where its socket exists, else process",
+        "what runs ranks; auto is docker where its socket exists or state_dir holds a folder docker from before, else process",
     )
     .default("auto"),
     Key::new("engine_patience_ms", Kind::DurationMs, "how long preparing or starting a rank is tried while the engine does not answer")
         .default("60s"),
     Key::new("categories", Kind::List, "product categories this node serves; empty serves all").default(""),
     Key::new("labels", Kind::Labels, "names with texts that operators see, such as rack=3"),
-    Key::new("heartbeat_ms", Kind::DurationMs, "time between two complete reports").default("2s"),
-    Key::new("grace_ms", Kind::DurationMs, "time a rank has between SIGTERM and SIGKILL").default("10s"),
+    Key::new("heartbeat_ms", Kind::DurationMs, "time between two complete reports, 200ms to 2s").default("2s"),
+    Key::new("grace_ms", Kind::DurationMs, "time a rank has between SIGTERM and SIGKILL, at most 10m").default("10s"),
     Key::new("cluster.name", Kind::Text, "name of the installation, as the coordinator has it; part of every container's labels")
         .default("muster"),
     Key::new("node.name", Kind::Text, "this node's name, unlike any other's; the host name if not set"),
-    Key::new("fleet.token_file", Kind::Path, "file with the fleet's join secret; optional where all coordinators are on this machine"),
+    Key::new("fleet.token_file", Kind::Path, "file with the fleet's join secret; must be set, no coordinator takes in a worker without it"),
     Key::new("fleet.ca_file", Kind::Path, "certificate authority of https coordinators, PEM"),
     Key::new("resources.cores", Kind::Integer { min: 1, max: 65_536 }, "cores; as found if not set"),
     Key::new("resources.memory_gib", Kind::Integer { min: 1, max: 1 << 20 }, "memory in GiB; as found if not set"),
@@ -47,7 +47,7 @@ pub const KEYS: &[Key] = &[
         .default("10.213.0.0/16"),
     Key::new("docker.address", Kind::Text, "this node's address for other nodes; needed with network host"),
     Key::new("docker.pull", Kind::Choice(&["if_missing", "never"]), "when images are pulled").default("if_missing"),
-    Key::new("docker.user", Kind::Text, "uid:gid of jobs that do not run as root; if not set, 65534:65534 where a root worker has namespaces, else the worker's own"),
+    Key::new("docker.user", Kind::Text, "uid:gid of jobs that do not run as root; if not set, 65534:65534 where the worker is root, else the worker's own"),
     Key::new("docker.gpus", Kind::List, "UUIDs or indices of the GPUs that jobs may have; the first resources.gpus of the machine if empty").default(""),
     Key::new("docker.pids_limit", Kind::Integer { min: 16, max: 4_194_304 }, "most processes and threads of one rank")
         .default("4096"),
@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
         .default("127.64.1.0/24"),
     Key::new("process.address", Kind::Text, "this node's address for other nodes; needed with network node"),
     Key::new("process.images_dir", Kind::Path, "folder of images: acme/batch:1.0.0 is acme/batch/1.0.0 in it; without it the host's programs run"),
-    Key::new("process.user", Kind::Text, "uid:gid of jobs that do not run as root; 65534:65534 if not set and the worker is root"),
+    Key::new("process.user", Kind::Text, "uid:gid of jobs that do not run as root; if not set, 65534:65534 where a root worker has namespaces, else the worker's own"),
     Key::new("process.log_limit_bytes", Kind::Bytes, "most that is kept of each of a rank's two streams").default("64MiB"),
     Key::new("process.log_retention_ms", Kind::DurationMs, "how long the log of a removed rank is kept").default("7d"),
     Key::new("process.pids_limit", Kind::Integer { min: 16, max: 4_194_304 }, "most processes and threads of one rank")

@@ -20,10 +20,10 @@ use muster_domain::resources::{GIB, Resources};
 use muster_runtime::config::{Complaint, Validate};
 use muster_runtime::secret::{Secret, SecretError};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A stream that is silent for this long is given up, or for three heartbeats if that is more.
+/// A stream that is silent for this long, five of the longest heartbeats, is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
 impl Config {
@@ -69,17 +69,18 @@ impl Config {
     pub fn settings(&self) -> anyhow::Result<Settings> {
         use anyhow::Context;
         let ca = |path: &PathBuf| std::fs::read(path).with_context(|| format!("fleet.ca_file {}", path.display()));
+        let secret = |path: &Path| Secret::from_file(path).context("fleet.token_file");
         Ok(Settings {
             node: self.node_name().map_err(anyhow::Error::msg)?,
             coordinators: self.coordinators.clone(),
-            join_secret: self.fleet.token_file.as_deref().map(Secret::from_file).transpose()?,
+            join_secret: self.fleet.token_file.as_deref().map(secret).transpose()?,
             ca_pem: self.fleet.ca_file.as_ref().map(ca).transpose()?,
             state_dir: self.state_dir.clone(),
             capacity: self.capacity(&Machine::look()),
             categories: self.categories.clone(),
             labels: self.labels.clone(),
             heartbeat: Duration::from_millis(self.heartbeat_ms),
-            silence: SILENCE.max(Duration::from_millis(self.heartbeat_ms) * 3),
+            silence: SILENCE,
             grace: Duration::from_millis(self.grace_ms),
             engine_patience: Duration::from_millis(self.engine_patience_ms),
         })
@@ -119,18 +120,18 @@ impl Config {
         if encrypted && self.fleet.ca_file.is_none() {
             complaints.push(Complaint::new("fleet.ca_file", "a file, since a coordinator's address is https"));
         }
-        if let Some(path) = &self.fleet.token_file {
-            match Secret::from_file(path) {
-                // The check may run on another machine or as another user; the start says if it cannot be read.
-                Ok(_) | Err(SecretError::Unreadable { .. }) => {}
-                Err(error) => {
-                    complaints
-                        .push(Complaint::new("fleet.token_file", format!("a file with the join secret: {error}")));
-                }
-            }
-        } else if !self.coordinators.iter().all(|url| is_loopback(url)) {
-            let expected = "a file with the join secret, since a coordinator is on another machine";
+        let Some(path) = &self.fleet.token_file else {
+            let expected = "a file with the join secret, as the coordinators have it; they let no worker in without it, \
+                            also on their own machine";
             complaints.push(Complaint::new("fleet.token_file", expected));
+            return;
+        };
+        match Secret::from_file(path) {
+            // The check may run on another machine or as another user; the start says if it cannot be read.
+            Ok(_) | Err(SecretError::Unreadable { .. }) => {}
+            Err(error) => {
+                complaints.push(Complaint::new("fleet.token_file", format!("a file with the join secret: {error}")));
+            }
         }
     }
 
@@ -163,8 +164,9 @@ impl Validate for Config {
         if let Err(error) = self.cluster_name() {
             complaints.push(Complaint::new("cluster.name", format!("a usable name: {error}")));
         }
-        if !(200..=10_000).contains(&self.heartbeat_ms) {
-            complaints.push(Complaint::new("heartbeat_ms", "200ms to 10s"));
+        if !(200..=2_000).contains(&self.heartbeat_ms) {
+            let expected = "200ms to 2s: the coordinator takes a longer silence for a gap";
+            complaints.push(Complaint::new("heartbeat_ms", expected));
         }
         if self.grace_ms > 600_000 {
             complaints.push(Complaint::new("grace_ms", "at most 10m"));

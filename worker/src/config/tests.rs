@@ -13,11 +13,26 @@ fn loaded(flags: &[&str]) -> Result<Config, String> {
     }
 }
 
+/// What every worker needs. A check may run where the file cannot be read.
+const NEEDED: [&str; 4] = ["--node-name", "n1", "--fleet-token-file", "/nonexistent/secret"];
+
+fn loaded_with(flags: &[&str]) -> Result<Config, String> {
+    loaded(&[&NEEDED[..], flags].concat())
+}
+
+fn secret_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret\n").unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    file
+}
+
 const MACHINE: Machine = Machine { cores: 8, memory_bytes: 32 * GIB, gpus: 2 };
 
 #[test]
-fn the_defaults_are_enough_to_try_it_out() {
-    let config = loaded(&["--node-name", "n1"]).unwrap();
+fn the_defaults_and_a_secret_are_enough_to_try_it_out() {
+    let file = secret_file();
+    let config = loaded(&["--node-name", "n1", "--fleet-token-file", file.path().to_str().unwrap()]).unwrap();
     assert_eq!(config.coordinators, ["http://127.0.0.1:8472"]);
     assert_eq!(config.heartbeat_ms, 2000);
     assert_eq!(config.engine, EngineChoice::Auto);
@@ -40,6 +55,8 @@ fn a_file_reaches_every_section() {
         name = "node-7"
         [cluster]
         name = "north"
+        [fleet]
+        token_file = "/nonexistent/secret"
         [resources]
         cores = 4
         memory_gib = 16
@@ -64,10 +81,9 @@ fn a_file_reaches_every_section() {
 
 #[test]
 fn what_is_not_configured_is_found() {
-    let config = loaded(&["--node-name", "n1"]).unwrap();
+    let config = loaded_with(&[]).unwrap();
     assert_eq!(config.capacity(&MACHINE), Resources { cores: 8, memory_bytes: 31 * GIB, gpus: 2 });
-    let config =
-        loaded(&["--node-name", "n1", "--resources-gpus", "0", "--resources-reserve-memory-gib", "4"]).unwrap();
+    let config = loaded_with(&["--resources-gpus", "0", "--resources-reserve-memory-gib", "4"]).unwrap();
     assert_eq!(config.capacity(&MACHINE), Resources { cores: 8, memory_bytes: 28 * GIB, gpus: 0 });
 }
 
@@ -99,13 +115,13 @@ fn everything_wrong_is_listed_at_once() {
 }
 
 #[test]
-fn the_join_secret_is_needed_beyond_this_machine() {
+fn the_join_secret_is_needed_also_on_this_machine() {
+    for url in ["http://127.0.0.1:8472", "http://10.0.0.1:8472"] {
+        let error = loaded(&["--node-name", "n1", "--coordinators", url]).unwrap_err();
+        assert!(error.contains("fleet.token_file") && error.contains("they let no worker in without it"), "{error}");
+    }
     let remote = ["--node-name", "n1", "--coordinators", "http://10.0.0.1:8472"];
-    let error = loaded(&remote).unwrap_err();
-    assert!(error.contains("fleet.token_file"), "{error}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "secret\n").unwrap();
-    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = secret_file();
     let with_file = [&remote[..], &["--fleet-token-file", file.path().to_str().unwrap()]].concat();
     let config = loaded(&with_file).unwrap();
     assert_eq!(config.settings().unwrap().join_secret.unwrap().reveal(), "secret");
@@ -114,13 +130,25 @@ fn the_join_secret_is_needed_beyond_this_machine() {
     assert!(loaded(&with_file).unwrap_err().contains("chmod 0400"));
     let missing = [&remote[..], &["--fleet-token-file", "/nonexistent/secret"]].concat();
     let error = loaded(&missing).unwrap().settings().unwrap_err();
-    assert!(error.to_string().contains("/nonexistent/secret"), "{error}");
+    let error = format!("{error:#}");
+    assert!(error.contains("fleet.token_file") && error.contains("/nonexistent/secret"), "{error}");
+}
+
+#[test]
+fn heartbeats_are_no_further_apart_than_the_coordinator_expects() {
+    for fits in ["200ms", "2s"] {
+        loaded_with(&["--heartbeat-ms", fits]).unwrap();
+    }
+    for wrong in ["199ms", "2001ms", "10s"] {
+        let error = loaded_with(&["--heartbeat-ms", wrong]).unwrap_err();
+        assert!(error.contains("200ms to 2s: the coordinator takes a longer silence for a gap"), "{error}");
+    }
 }
 
 #[test]
 fn addresses_of_coordinators_are_checked() {
     for url in ["http://127.0.0.1:8472/path", "http://user@127.0.0.1:8472", "ftp://127.0.0.1", "127.0.0.1:8472", ""] {
-        assert!(loaded(&["--node-name", "n1", "--coordinators", url]).is_err(), "{url}");
+        assert!(loaded_with(&["--coordinators", url]).is_err(), "{url}");
     }
     assert!(is_loopback("http://localhost:1") && is_loopback("http://[::1]:1") && !is_loopback("http://10.0.0.1:1"));
 }
