@@ -5,8 +5,9 @@
 //! queue and one loop; a decision without writes waits behind the writes of those before it. When a commit fails, the
 //! loop ends and drops everything, so that nothing of that batch or a later one leaves.
 //!
-//! One exception: while a commit waits because the store is full, decisions that only remove documents overtake it
-//! ([`Batch::take_removals`]), since a full store takes removals, and only they can give room back.
+//! Two exceptions. While a commit waits because the store is full, decisions that only remove documents overtake it
+//! ([`Batch::take_removals`]), since a full store takes removals, and only they can give room back. And whoever is turned away
+//! until later hears so at once: nothing was applied for them, so nothing is to become durable first.
 
 use crate::crash::{When, crash_point};
 use crate::dispatch::Dispatch;
@@ -14,7 +15,7 @@ use crate::election::Leadership;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use muster_domain::commit::Batch;
-use muster_domain::effect::{DocumentKey, Milestone, Reply, Write};
+use muster_domain::effect::{DocumentKey, Effect, Milestone, Reply, Write};
 use muster_domain::id::RequestId;
 use muster_runtime::clock::now;
 use std::collections::{BTreeSet, VecDeque};
@@ -45,7 +46,7 @@ pub async fn run(
     let clerk = Clerk { store, leadership, metrics };
     let gathered = Vec::with_capacity(BATCH_DECISIONS);
     let mut desk = Desk { clerk: &clerk, decisions, gathered, queue: VecDeque::new(), removals: false, dispatch };
-    while desk.receive().await {
+    while desk.receive().await? {
         while !desk.queue.is_empty() {
             let batch = Batch::take(&mut desk.queue, clerk.store.batch_documents());
             if batch.writes.is_empty() {
@@ -91,12 +92,24 @@ struct Desk<'a> {
 impl Desk<'_> {
     /// Waits for decisions and takes what the queue has place for; `false` when there will be none. May be dropped while
     /// it waits.
-    async fn receive(&mut self) -> bool {
+    async fn receive(&mut self) -> Result<bool, StoreError> {
         let place = WAITING_DECISIONS.saturating_sub(self.queue.len()).min(BATCH_DECISIONS);
         let any = self.decisions.recv_many(&mut self.gathered, place).await > 0;
         self.removals |= self.gathered.iter().any(Decision::only_removes);
-        self.queue.extend(self.gathered.drain(..));
-        any
+        let mut away = Batch { writes: Vec::new(), milestones: Vec::new(), callers: Vec::new(), effects: Vec::new() };
+        for mut decision in self.gathered.drain(..) {
+            if let Some(at) = decision.effects.iter().position(Effect::turns_away) {
+                away.effects.push(decision.effects.remove(at));
+                away.callers.extend(decision.caller.take());
+            }
+            if !decision.effects.is_empty() || decision.caller.is_some() {
+                self.queue.push_back(decision);
+            }
+        }
+        if !away.effects.is_empty() {
+            self.release(away)?;
+        }
+        Ok(any)
     }
 
     /// Makes a batch durable, then lets its effects out.
@@ -120,7 +133,7 @@ impl Desk<'_> {
                 tokio::select! {
                     biased;
                     durable = &mut committing => return self.release(durable?),
-                    more = self.receive(), if has_place && !closed => closed = !more,
+                    more = self.receive(), if has_place && !closed => closed = !more?,
                 }
                 continue;
             };

@@ -4,7 +4,7 @@ use crate::election::Validity;
 use crate::fleet::sessions::Sessions;
 use crate::testing::job;
 use futures_util::future::BoxFuture;
-use muster_domain::effect::{Documents, Effect, ToWorker, Write};
+use muster_domain::effect::{Documents, Refusal, RefusalKind, ToWorker, Write};
 use muster_domain::id::{JobId, ProviderId, Term};
 use muster_ucloud::v2021::words::Words;
 use std::sync::Mutex;
@@ -251,6 +251,32 @@ async fn a_commit_that_gets_room_does_not_wait_for_the_removals_ahead_of_it_to_s
     settle().await;
     assert_eq!(stage.store.seen()[2..], [["2"]]);
     assert_eq!(stage.changes.try_recv().unwrap().as_str(), "2");
+    drop(stage.decisions);
+    assert_eq!(stage.task.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn whoever_is_turned_away_hears_so_while_others_wait_for_room() {
+    let mut stage = stage();
+    let waiting = stage.store.expect();
+    stage.store.full.send_replace(true);
+    stage.decisions.send(decision(vec![write("1")])).await.unwrap();
+    settle().await;
+    let mut answers = Vec::new();
+    for (request, kind) in [(7, RefusalKind::Conflict), (8, RefusalKind::Unavailable)] {
+        let (reply, answer) = oneshot::channel();
+        let refusal = Refusal { kind, why: "no".to_owned() };
+        let effects = vec![changed("2"), Effect::Reply { request, reply: Err(refusal) }];
+        stage.decisions.send(Decision { effects, caller: Some((request, reply)) }).await.unwrap();
+        answers.push(answer);
+    }
+    settle().await;
+    assert!(answers[0].try_recv().is_err(), "a conflict may rest on what is not durable yet");
+    assert_eq!(answers[1].try_recv().unwrap().unwrap_err().kind, RefusalKind::Unavailable);
+    assert!(stage.changes.try_recv().is_err(), "what else was decided with it waits");
+    waiting.send(Ok(())).unwrap();
+    settle().await;
+    assert!(answers[0].try_recv().is_ok() && stage.changes.try_recv().is_ok());
     drop(stage.decisions);
     assert_eq!(stage.task.await.unwrap(), Ok(()));
 }

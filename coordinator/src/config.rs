@@ -210,6 +210,12 @@ impl Validate for Config {
             "timeouts.start_lease_ms",
             "at least timeouts.offline_after_ms, or a start could expire at a worker that is well",
         );
+        // An embedded file at each of them would be two clusters that both lead.
+        expect(
+            self.store.kind == StoreKind::Etcd || self.store.etcd.endpoints.is_empty(),
+            "store.kind",
+            "etcd, since store.etcd.endpoints is set; or no section [store.etcd]",
+        );
         if self.store.kind == StoreKind::Etcd {
             complaints.extend(self.store.etcd.complaints());
         }

@@ -80,8 +80,6 @@ pub struct Leading {
     pub words: Words,
     /// Counters.
     pub metrics: Metrics,
-    /// Cancelled when the edges stop, before the process does: from then on leadership is not campaigned for.
-    pub retiring: CancellationToken,
 }
 
 /// How a leadership ended, if not by an error.
@@ -130,25 +128,20 @@ impl Leading {
                 }
                 Err(error) => {
                     failures = if begun.elapsed() >= GOOD_TERM { 1 } else { failures + 1 };
-                    tracing::error!(term, %error, "leads no more");
-                    self.pause(CAMPAIGN_AGAIN.after(failures), stop).await;
+                    let pause = CAMPAIGN_AGAIN.after(failures);
+                    tracing::error!(term, %error, again_in_ms = pause.as_millis(), "gave leadership back, so that others may try");
+                    self.pause(pause, stop).await;
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits for leadership; `None` when the process stops. Whoever has no edges any more could only lead for nobody: it
-    /// resigns at once.
+    /// Waits for leadership; `None` when the process stops.
     async fn campaign(&self, stop: &CancellationToken) -> Option<Result<Leadership, StoreError>> {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            () = self.retiring.cancelled() => {
-                self.seat.election.resign().await;
-                stop.cancelled().await;
-                None
-            }
             won = self.seat.election.campaign() => Some(won),
         }
     }
@@ -157,7 +150,6 @@ impl Leading {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => {}
-            () = self.retiring.cancelled() => {}
         }
     }
 
@@ -216,8 +208,13 @@ impl Leading {
                 Err(error) => error,
             };
             failures += 1;
-            let certain =
-                matches!(error, StoreError::Fenced { .. } | StoreError::Conflict(_) | StoreError::Unreadable(_));
+            let certain = matches!(
+                error,
+                StoreError::Fenced { .. }
+                    | StoreError::Conflict(_)
+                    | StoreError::Refused(_)
+                    | StoreError::Unreadable(_)
+            );
             if certain || !self.seat.is_shared || begun.elapsed() >= LOAD_WITHIN {
                 self.seat.election.fenced();
                 return Err(error);
@@ -373,20 +370,27 @@ async fn decide(
     driven.map_err(|CommitStopped| StoreError::Failed("the committer has stopped".to_owned()))
 }
 
-/// Tells the brain how full the store is, whenever it is measured.
+/// Tells the brain how full the store is: whenever it is measured, and at once when it refuses writes or takes them again. What
+/// the brain takes in meanwhile would become durable once there is room, long after its callers gave up.
 async fn measure(store: Arc<dyn Store>, handle: Handle) {
-    let mut space = store.space();
+    let (mut space, mut full) = (store.space(), store.full());
     loop {
-        let seen = *space.borrow_and_update();
-        if let Some(Space { used_bytes, budget_bytes }) = seen
-            && handle.tell(Event::StoreSpace { used_bytes, budget_bytes }).await.is_err()
-        {
+        let (seen, is_full) = (*space.borrow_and_update(), *full.borrow_and_update());
+        if handle.tell(space_event(seen, is_full)).await.is_err() {
             return;
         }
-        if space.changed().await.is_err() {
-            return;
+        tokio::select! {
+            Ok(()) = space.changed() => {}
+            Ok(()) = full.changed() => {}
+            else => return,
         }
     }
+}
+
+/// A store that refuses writes for want of room has none left, whatever it measures: its own quota may be below our budget.
+fn space_event(seen: Option<Space>, is_full: bool) -> Event {
+    let Space { used_bytes, budget_bytes } = seen.unwrap_or(Space { used_bytes: 0, budget_bytes: u64::MAX });
+    Event::StoreSpace { used_bytes: if is_full { used_bytes.max(budget_bytes) } else { used_bytes }, budget_bytes }
 }
 
 #[cfg(test)]

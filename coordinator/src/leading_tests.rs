@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 /// A store that fails as told before it works.
 struct Failing {
     store: Arbiter,
+    full: watch::Sender<bool>,
     loads: Mutex<VecDeque<StoreError>>,
     commits: Mutex<VecDeque<StoreError>>,
 }
@@ -44,10 +45,15 @@ impl Store for Failing {
     fn space(&self) -> watch::Receiver<Option<Space>> {
         self.store.space()
     }
+
+    fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
+    }
 }
 
 struct Stage {
     arbiter: Arbiter,
+    full: watch::Sender<bool>,
     handle: Handle,
     standing: watch::Receiver<Standing>,
     core: TcpListener,
@@ -66,7 +72,9 @@ async fn stage(is_shared: bool, loads: &[StoreError], commits: &[StoreError]) ->
     let arbiter = Arbiter::new();
     let seat = arbiter.seat(identity("a"));
     let (loads, commits) = (loads.iter().cloned().collect(), commits.iter().cloned().collect());
-    let store = Failing { store: arbiter.clone(), loads: Mutex::new(loads), commits: Mutex::new(commits) };
+    let full = watch::Sender::new(false);
+    let store =
+        Failing { store: arbiter.clone(), full: full.clone(), loads: Mutex::new(loads), commits: Mutex::new(commits) };
     let seat = Seat { store: Arc::new(store), is_shared, ..seat };
     let core = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = CoreClient::new(ClientSettings {
@@ -87,11 +95,10 @@ async fn stage(is_shared: bool, loads: &[StoreError], commits: &[StoreError]) ->
         client: client.unwrap(),
         words: Words { provider: settings().provider },
         metrics: Metrics::new(),
-        retiring: CancellationToken::new(),
     };
     let task = tokio::spawn(leading.run(stop.clone()));
     arbiter.elect(Some("a"));
-    Stage { arbiter, handle, standing, core, stop, task }
+    Stage { arbiter, full, handle, standing, core, stop, task }
 }
 
 impl Stage {
@@ -178,6 +185,34 @@ async fn a_leader_that_hears_nobody_any_more_lets_another_one_try() {
     }
     // For a while it does not campaign itself.
     stage.is(|standing| !standing.leads()).await;
+    assert_eq!(stage.stop().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_leader_that_is_refused_the_listing_lets_others_try_at_once() {
+    let mut stage = stage(true, &[StoreError::Refused("an administrator must mend this".to_owned())], &[]).await;
+    let begun = Instant::now();
+    stage.is(|standing| standing.leads() && standing.term == Some(2)).await;
+    assert!(begun.elapsed() < LOAD_WITHIN / 2, "{:?}", begun.elapsed());
+    assert_eq!(stage.stop().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_a_write_for_want_of_room_is_full_until_it_takes_one() {
+    let mut stage = stage(true, &[], &[]).await;
+    stage.is(Standing::leads).await;
+    assert!(stage.create("1").await);
+    let mut next = 2;
+    for is_full in [true, false] {
+        stage.full.send_replace(is_full);
+        let heard = async {
+            while stage.create(&next.to_string()).await == is_full {
+                next += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), heard).await.expect("the brain was not told");
+    }
     assert_eq!(stage.stop().await, Ok(()));
 }
 

@@ -31,7 +31,10 @@ fn main() -> ExitCode {
         let service = telemetry::Service { name: PROGRAM.name, version: PROGRAM.version, instance };
         let telemetry = match telemetry::start(&config.telemetry, &service) {
             Ok(telemetry) => telemetry,
-            Err(error) => return say(&error),
+            Err(error) => {
+                say(&error);
+                return ExitCode::from(TO_MEND);
+            }
         };
         loaded.log_warnings();
         let code = match run(config).await {
@@ -49,10 +52,16 @@ fn main() -> ExitCode {
 async fn run(config: &Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone())?;
-    let edges = Tasks::new(stop);
-    // The driver goes on until the edges have ended.
-    let inner = Tasks::new(CancellationToken::new());
-    let running = server::start(config, &edges, &inner).await?;
+    // Leadership is the first to stop; the edges go on answering until it is given back.
+    let inner = Tasks::new(stop);
+    let edges = Tasks::new(CancellationToken::new());
+    let running = match server::start(config, &edges, &inner).await {
+        Ok(running) => running,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Ok(if error.needs_an_operator() { ExitCode::from(TO_MEND) } else { ExitCode::FAILURE });
+        }
+    };
     let addresses = running.addresses;
     tracing::info!(
         version = PROGRAM.version,
@@ -61,14 +70,15 @@ async fn run(config: &Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
         http = %addresses.http,
         operator = %addresses.operator,
         fleet = %addresses.fleet,
-        "coordinator is up"
+        "listening"
     );
     tokio::select! {
         () = edges.stopped() => {}
         () = inner.stopped() => {}
     }
     if let Err(error) = server::drain(&edges, &inner).await {
-        tracing::error!("{error}");
+        // Why it failed was logged when it did.
+        tracing::error!(task = error.task, "stopped, since this task failed");
         return Ok(if running.needs_an_operator() { ExitCode::from(TO_MEND) } else { ExitCode::FAILURE });
     }
     tracing::info!("stopped");

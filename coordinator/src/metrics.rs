@@ -1,5 +1,6 @@
 //! What the coordinator counts, with names, units and meaning. Labels are closed sets of our own words; nothing that a
-//! user typed and no identifier becomes a label.
+//! user typed and no identifier becomes a label. The last two are made where they are counted: in [`crate::auth`] and in
+//! `http/observe.rs`. `docs/metrics.md` tells operators what to do about them.
 //!
 //! | name | unit | kind | labels | meaning |
 //! |---|---|---|---|---|
@@ -19,6 +20,8 @@
 //! | `muster.leadership.keepalive.duration` | `s` | histogram | | from sending a keepalive to etcd until it answers; without an answer until the next one, at most a lease's life |
 //! | `muster.forwarded` | `{request}` | counter | `door`, `outcome` | requests that came while another coordinator led, or none |
 //! | `muster.alarms` | `{alarm}` | counter | | times an operator was called |
+//! | `muster.http.rejected_tokens` | | counter | `reason` | calls and WebSocket frames refused because of their token |
+//! | `http.server.request.duration` | `s` | histogram | `http.request.method`, `http.route`, `http.response.status_code` | from a request's head to its answer, of UCloud's and the operators' listener |
 
 use muster_domain::effect::Milestone;
 use muster_domain::id::Term;

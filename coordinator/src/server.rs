@@ -1,11 +1,18 @@
 //! Puts the parts together: everything that can be wrong is found before a port is announced.
+//!
+//! A stop takes them apart in the other order. First leadership is given back; callers are answered all the while, and by then
+//! as a follower answers them. Then no connection is accepted any more, what has come is answered, and the operators' listener
+//! is the last to go.
+
+mod files;
+mod listeners;
 
 use crate::auth::{AuthSettings, Authenticator, BadKey};
 use crate::config::{Config, StoreKind};
 use crate::core::client::{BadSettings, CoreClient};
 use crate::election::embedded::SoleLeader;
 use crate::election::{Identity, Standing};
-use crate::etcd::{self, EtcdError, EtcdParts};
+use crate::etcd::{self, EtcdError, EtcdParts, Rhythm};
 use crate::fleet::logs::LogRelay;
 use crate::fleet::service::{self, Fleet};
 use crate::fleet::sessions::Sessions;
@@ -15,12 +22,14 @@ use crate::http::{self, App, HttpSettings, Limits};
 use crate::leading::{Leading, Seat};
 use crate::metrics::Metrics;
 use crate::operator::{self, OperatorApp};
-use crate::standing::Board;
+use crate::standing::{Board, Concern};
 use crate::store::StoreError;
 use crate::store::embedded::{Embedded, OpenError};
 use axum::http::HeaderValue;
+use files::{Files, reload_keys};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use listeners::Listeners;
 use muster_domain::cluster::Settings;
 use muster_domain::id::{BadId, ClusterName, Term};
 use muster_runtime::secret::{Secret, SecretError};
@@ -32,15 +41,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Changed jobs that a slow watcher may be behind before it must look for itself.
 const QUEUED_CHANGES: usize = 4096;
-/// The largest file with a public key, in bytes.
-const MOST_KEY_BYTES: u64 = 64 << 10;
+/// How long callers are still taken in once leadership is given back, so that who asks `/ready` every second learns in time not to
+/// send any more. Later connections are refused, which is safe to repeat elsewhere.
+const LAME_DUCK: Duration = Duration::from_secs(1);
+/// How long giving leadership back may take: what was decided becomes durable, and the lease ends.
+const RESIGN_WITHIN: Duration = Duration::from_secs(8);
+/// How long the edges may take to end after it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(7);
+/// How long an operator's request may take to end when all else has ended.
+const LAST_VIEWS: Duration = Duration::from_millis(500);
 
 /// Why the coordinator does not start. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +102,19 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether another start will not help before an operator has mended something.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::Secret { .. } | Self::KeyFile { .. } | Self::Key(_) | Self::Core(_) => true,
+            Self::Open(error) => error.needs_an_operator(),
+            // The address may still be held by the process before this one.
+            Self::Store(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
 /// Where the coordinator listens; differs from the configuration where that says port 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -127,13 +154,6 @@ impl Running {
     }
 }
 
-/// Files that the configuration names, read.
-struct Files {
-    join_secret: Option<Secret>,
-    operator_token: Option<Secret>,
-    keys: Vec<String>,
-}
-
 /// How a coordinator gets its seat; may wait for a store that cannot be reached yet.
 type Seating = BoxFuture<'static, Result<Seat, LeadingFailed>>;
 
@@ -148,9 +168,18 @@ enum LeadingFailed {
     Etcd(#[from] EtcdError),
 }
 
-/// Reads, binds and runs. The edges are spawned on `edges`, what decides on `inner`: when a coordinator stops, the edges
-/// must have ended before the driver does, so that nobody who was let in goes unanswered. Whether and when this coordinator
-/// leads shows in [`Running::standing`].
+impl LeadingFailed {
+    /// Whether another start will not help before an operator has mended something.
+    fn needs_an_operator(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Unreadable(_)),
+            Self::Etcd(error) => error.needs_an_operator(),
+        }
+    }
+}
+
+/// Reads, binds and runs. What decides is spawned on `inner`, the edges on `edges`: when a coordinator stops, `inner` stops first
+/// (see [`drain`]). Whether and when this coordinator leads shows in [`Running::standing`].
 pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Running, StartError> {
     let parts = Parts::new(config).await?;
     match config.store.kind {
@@ -168,9 +197,11 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
         StoreKind::Etcd => {
             let (etcd, cluster) = (config.store.etcd.clone(), ClusterName::new(config.cluster.name.as_str())?);
             let (identity, stop) = (parts.identity.clone(), inner.stop_token().clone());
-            let listens = parts.listeners.addresses.http;
+            let (listens, concern) = (parts.listeners.addresses.http, parts.concern.clone());
             let seating = async move {
-                let EtcdParts { store, election } = etcd::connect(&etcd, &cluster, identity, listens, stop).await?;
+                let connecting =
+                    etcd::connect_telling(&etcd, &cluster, identity, listens, stop, Rhythm::default(), concern);
+                let EtcdParts { store, election } = connecting.await?;
                 Ok(Seat { store: Arc::new(store), election: Arc::new(election), is_shared: true })
             };
             parts.run(edges, inner, seating.boxed(), async { Ok(()) }.boxed())
@@ -190,6 +221,7 @@ struct Parts {
     join_secret: Option<Secret>,
     operator_token: Option<Secret>,
     listeners: Listeners,
+    concern: Concern,
 }
 
 impl Parts {
@@ -216,6 +248,7 @@ impl Parts {
             join_secret: files.join_secret,
             operator_token: files.operator_token,
             listeners,
+            concern: Concern::default(),
         })
     }
 
@@ -227,7 +260,7 @@ impl Parts {
         seating: Seating,
         close: BoxFuture<'static, Result<(), StoreError>>,
     ) -> Result<Running, StartError> {
-        let (metrics, board) = (Metrics::new(), Board::new(Standing::default()));
+        let (metrics, board) = (Metrics::new(), Board::with_concern(Standing::default(), self.concern));
         let (changes, _) = broadcast::channel(QUEUED_CHANGES);
         let handle = Handle::vacant(changes.clone());
         let (sessions, logs) = (Sessions::default(), LogRelay::new());
@@ -237,31 +270,42 @@ impl Parts {
         let (handle_inside, sessions_inside, words, inside) =
             (handle.clone(), sessions.clone(), self.words.clone(), metrics.clone());
         let (settings, client) = (self.settings, self.client);
-        let (retiring, kept) = (edges.stop_token().clone(), self.listeners.kept);
+        let kept = self.listeners.kept;
         let unfit = Arc::new(AtomicBool::new(false));
         let found_unfit = Arc::clone(&unfit);
         inner.spawn(TaskKind::essential("leadership"), async move {
             // Until the store is reached there is nothing to give back.
             let Some(seat) = stop.run_until_cancelled(seating).await else { return Ok(()) };
-            let seat = seat.inspect_err(|error| {
-                let needs_an_operator = matches!(error, LeadingFailed::Etcd(error) if error.needs_an_operator());
-                found_unfit.store(needs_an_operator, Ordering::Release);
-            })?;
-            let said = seat.election.standing();
+            // It holds the same token, and may be the first to see it cancelled.
+            if let Err(LeadingFailed::Etcd(EtcdError::Stopped)) = seat {
+                return Ok(());
+            }
+            let note = |error: &LeadingFailed| found_unfit.store(error.needs_an_operator(), Ordering::Release);
+            let seat = seat.inspect_err(note)?;
+            let (election, is_shared) = (Arc::clone(&seat.election), seat.is_shared);
+            let said = election.standing();
             let (handle, sessions, metrics) = (handle_inside, sessions_inside, inside);
             let seen = metrics.clone();
-            let leading = Leading { seat, settings, handle, changes, sessions, client, words, metrics, retiring };
+            let leading = Leading { seat, settings, handle, changes, sessions, client, words, metrics };
+            let leads = async {
+                leading.run(stop).await?;
+                if is_shared {
+                    // Who leads next is still followed: what comes is passed on.
+                    tokio::time::sleep(LAME_DUCK).await;
+                }
+                Ok(())
+            };
             let led = tokio::select! {
-                led = leading.run(stop) => led,
+                led = leads => led,
                 never = async { up.follow(said, &seen).await; std::future::pending().await } => never,
             };
             // Nobody may take this process for gone before it has given leadership back.
             drop(kept);
             let closed = close.await;
-            Ok::<_, LeadingFailed>(led.and(closed)?)
+            led.and(closed).map_err(LeadingFailed::from).inspect_err(note)
         });
 
-        let stop = edges.stop_token().clone();
+        let (stop, stopping) = (edges.stop_token().clone(), inner.stop_token().clone());
         let fleet = Fleet {
             handle: handle.clone(),
             sessions,
@@ -293,93 +337,34 @@ impl Parts {
             }),
             stop: stop.clone(),
         };
-        let serving = http::serve(self.listeners.http, http::router(app), Limits::default(), stop.clone());
-        edges.spawn(TaskKind::essential("http listener"), serving);
+        let router = http::parting(http::router(app), stopping.clone());
+        let serving = http::serve(self.listeners.http, router, Limits::default(), stop.clone());
+        let answered = CancellationToken::new();
+        let last = answered.clone().drop_guard();
+        edges.spawn(TaskKind::essential("http listener"), async move {
+            let _last = last;
+            serving.await
+        });
         let mut app = OperatorApp::new(handle.clone(), Arc::new(self.words), self.operator_token.map(Arc::new));
         app.forward = forward(Door::Operator);
-        let serving = http::serve(self.listeners.operator, operator::router(app), Limits::default(), stop.clone());
+        app.stopping = stopping.clone();
+        let limits = Limits { drain: LAST_VIEWS, ..Limits::default() };
+        let router = http::parting(operator::router(app), stopping);
+        let serving = http::serve(self.listeners.operator, router, limits, answered);
         edges.spawn(TaskKind::essential("operator listener"), serving);
         Ok(Running { addresses, standing, handle, unfit })
     }
 }
 
-/// Stops the edges, then what they feed; each within a bound.
+/// Gives leadership back, then stops the edges; each within a bound. `/ready` says so from the beginning.
 ///
 /// # Errors
 /// The first essential task that failed: why the coordinator stopped although nobody asked it to.
 pub async fn drain(edges: &Tasks, inner: &Tasks) -> Result<(), muster_runtime::tasks::TaskFailed> {
-    let edges = edges.drain(Duration::from_secs(8)).await;
+    let led = inner.drain(RESIGN_WITHIN).await;
+    let edges = edges.drain(CLOSE_WITHIN).await;
     // The driver's own failure is the cause of whatever the edges said.
-    inner.drain(Duration::from_secs(5)).await.and(edges)
-}
-
-impl Files {
-    fn read(config: &Config) -> Result<Self, StartError> {
-        let secret = |key: &'static str, path: &Option<PathBuf>| match path {
-            Some(path) => Secret::from_file(path).map(Some).map_err(|source| StartError::Secret { key, source }),
-            None => Ok(None),
-        };
-        // Read again at each refresh; looked at here so that a mistake shows at once.
-        secret("core.refresh_token_file", &Some(config.core.refresh_token_file.clone()))?;
-        Ok(Self {
-            join_secret: secret("fleet.token_file", &config.fleet.token_file)?,
-            operator_token: secret("operator.token_file", &config.operator.token_file)?,
-            keys: config.core.public_key_files.iter().map(read_key).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-fn read_key(path: &PathBuf) -> Result<String, StartError> {
-    use std::io::Read;
-    let bad = |why: String| StartError::KeyFile { path: path.clone(), why };
-    let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
-    let mut text = String::new();
-    file.take(MOST_KEY_BYTES).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-    Ok(text)
-}
-
-/// On SIGHUP reads Core's public keys again: a renewal at Core replaces the key at once, and needs no restart here.
-async fn reload_keys(files: Vec<PathBuf>, auth: Arc<Authenticator>, stop: CancellationToken) -> std::io::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
-        let keys: Result<Vec<String>, StartError> = files.iter().map(read_key).collect();
-        match keys.and_then(|keys| Ok(auth.reload(&keys)?)) {
-            Ok(()) => tracing::info!(files = files.len(), "public keys of core were read again"),
-            Err(error) => tracing::error!(%error, "the keys in use stay; mend the file and send SIGHUP again"),
-        }
-    }
-    Ok(())
-}
-
-struct Listeners {
-    http: TcpListener,
-    /// The same socket once more: as long as it is held, connections wait instead of being refused. Others take a refusal for
-    /// the proof that this process is gone, and would end its lease while it still makes durable what it has decided.
-    kept: std::net::TcpListener,
-    operator: TcpListener,
-    fleet: TcpListener,
-    addresses: Addresses,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, StartError> {
-        let http = bind("http.listen", config.http.listen).await?;
-        let operator = bind("operator.listen", config.operator.listen).await?;
-        let fleet = bind("fleet.listen", config.fleet.listen).await?;
-        let failed = |source| StartError::Listen { key: "http.listen", address: config.http.listen, source };
-        let listener = http.0.into_std().map_err(failed)?;
-        let kept = listener.try_clone().map_err(failed)?;
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let addresses = Addresses { http: http.1, operator: operator.1, fleet: fleet.1 };
-        Ok(Self { http: listener, kept, operator: operator.0, fleet: fleet.0, addresses })
-    }
-}
-
-async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { key, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    led.and(edges)
 }
 
 #[cfg(test)]
@@ -389,3 +374,11 @@ mod tests;
 #[cfg(test)]
 #[path = "takeover_tests.rs"]
 mod takeover;
+
+#[cfg(test)]
+#[path = "etcd_tests.rs"]
+mod over_etcd;
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod stops;

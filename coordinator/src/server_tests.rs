@@ -5,6 +5,7 @@ use muster_domain::event::Event;
 use muster_runtime::config::{Outcome, load};
 use std::ffi::OsString;
 use std::path::Path;
+use tokio::net::TcpListener;
 
 /// A configuration whose files lie in `directory` and whose ports the kernel picks.
 pub(super) fn config(directory: &Path) -> Config {
@@ -72,16 +73,29 @@ async fn a_mistake_is_found_before_anything_runs() {
     let directory = tempfile::tempdir().unwrap();
     let good = config(directory.path());
     let (edges, inner) = tasks();
-    let said = async |config: &Config| start(config, &edges, &inner).await.unwrap_err().to_string();
+    let refused = async |config: &Config| start(config, &edges, &inner).await.unwrap_err();
+    let said = async |config: &Config| {
+        let error = refused(config).await;
+        assert!(error.needs_an_operator(), "{error}");
+        error.to_string()
+    };
     let mut bad = good.clone();
     bad.core.refresh_token_file = directory.path().join("absent");
     assert!(said(&bad).await.starts_with("core.refresh_token_file: cannot read"));
     let mut bad = good.clone();
     bad.core.public_key_files = vec![directory.path().join("refresh")];
     assert!(said(&bad).await.starts_with("core.public_key_files: "));
+    let mut bad = good.clone();
+    bad.operator.token_file = Some(directory.path().join("key"));
+    assert!(said(&bad).await.starts_with("operator.token_file: "));
+    let mut bad = good.clone();
+    bad.core.ca_file = Some(directory.path().join("refresh"));
+    assert!(said(&bad).await.starts_with("core.ca_file "));
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut bad = good;
     bad.fleet.listen = taken.local_addr().unwrap();
-    assert!(said(&bad).await.starts_with("fleet.listen: cannot listen on"));
+    let error = refused(&bad).await;
+    assert!(error.to_string().starts_with("fleet.listen: cannot listen on"), "{error}");
+    assert!(!error.needs_an_operator(), "whoever has the address may be about to end");
     assert!(!directory.path().join("store.redb").exists());
 }

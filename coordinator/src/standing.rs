@@ -3,7 +3,7 @@
 use crate::election::Standing;
 use crate::metrics::Metrics;
 use muster_domain::leadership::Role;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,19 +21,59 @@ enum Vacancy {
     Over,
 }
 
+/// Why nobody comes to lead, or why nothing becomes durable, in words for operators. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Concern(Arc<Mutex<Kinds>>);
+
+#[derive(Debug, Default)]
+struct Kinds {
+    election: Option<String>,
+    store: Option<String>,
+}
+
+impl Concern {
+    /// What keeps this coordinator from being elected; `None`: nothing that is known.
+    pub fn of_election(&self, why: Option<String>) {
+        self.kinds().election = why;
+    }
+
+    /// What keeps this leader from making anything durable; `None`: nothing that is known.
+    pub fn of_store(&self, why: Option<String>) {
+        self.kinds().store = why;
+    }
+
+    /// What an operator should know when an answer is missing.
+    #[must_use]
+    pub fn now(&self) -> Option<String> {
+        let kinds = self.kinds();
+        kinds.election.clone().or_else(|| kinds.store.clone())
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, Kinds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where the standing is put up for all to see. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Board {
     standing: watch::Sender<Standing>,
     vacancy: Arc<watch::Sender<Vacancy>>,
+    concern: Concern,
 }
 
 impl Board {
     /// What is known to begin with: a follower without a leader, or in tests something else.
     #[must_use]
     pub fn new(standing: Standing) -> Self {
+        Self::with_concern(standing, Concern::default())
+    }
+
+    /// [`Board::new`] beside a concern that others tell of.
+    #[must_use]
+    pub fn with_concern(standing: Standing, concern: Concern) -> Self {
         let vacancy = if standing.leads() || standing.leader.is_some() { Vacancy::Over } else { Vacancy::Ever };
-        Self { standing: watch::Sender::new(standing), vacancy: Arc::new(watch::Sender::new(vacancy)) }
+        Self { standing: watch::Sender::new(standing), vacancy: Arc::new(watch::Sender::new(vacancy)), concern }
     }
 
     /// A coordinator that leads for ever, for what has no others.
@@ -52,6 +92,12 @@ impl Board {
     #[must_use]
     pub fn now(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// What is wrong, for operators.
+    #[must_use]
+    pub fn concern(&self) -> &Concern {
+        &self.concern
     }
 
     /// Whether a request can be answered or forwarded, or held for a leader that has been away only for a moment.
@@ -83,6 +129,10 @@ impl Board {
 
     fn put(&self, standing: Standing, metrics: &Metrics) {
         metrics.standing(standing.leads(), standing.term);
+        if standing.role == Role::Follower && standing.leader.is_some() {
+            // What kept this coordinator from writing is the leader's affair now.
+            self.concern.of_store(None);
+        }
         let (before, vacancy) = (self.now(), *self.vacancy.borrow());
         let is_led = standing.leads() || standing.leader.is_some();
         if is_led && (before.term != standing.term || vacancy != Vacancy::Over) {
@@ -129,5 +179,19 @@ mod tests {
         assert!(!board.can_serve());
         board.put(Standing { role: Role::Leader, ..led_by("a", 2) }, &metrics);
         assert!(board.can_serve() && board.now().leads());
+    }
+
+    #[test]
+    fn what_kept_this_leader_from_writing_is_over_once_another_one_leads() {
+        let board = Board::new(Standing::default());
+        let concern = board.concern().clone();
+        concern.of_store(Some("it is full".to_owned()));
+        board.put(Standing { role: Role::Leader, ..led_by("a", 1) }, &Metrics::new());
+        assert_eq!(concern.now().unwrap(), "it is full");
+        concern.of_election(Some("etcd is away".to_owned()));
+        assert_eq!(concern.now().unwrap(), "etcd is away");
+        concern.of_election(None);
+        board.put(led_by("b", 2), &Metrics::new());
+        assert_eq!(concern.now(), None);
     }
 }

@@ -20,10 +20,10 @@ use tonic::metadata::MetadataValue;
 /// Late is what Core does not wait for, less what a busy machine may cost.
 const IN_TIME: Duration = Duration::from_millis(4500);
 
-struct Coordinator {
-    running: Running,
+pub(super) struct Coordinator {
+    pub(super) running: Running,
     edges: Tasks,
-    inner: Tasks,
+    pub(super) inner: Tasks,
     _folder: TempDir,
 }
 
@@ -40,7 +40,7 @@ async fn coordinator(name: &str, arbiter: &Arbiter) -> Coordinator {
 }
 
 /// Two of them, of which `a` leads.
-async fn pair() -> (Arbiter, Coordinator, Coordinator) {
+pub(super) async fn pair() -> (Arbiter, Coordinator, Coordinator) {
     let arbiter = Arbiter::new();
     let (a, b) = (coordinator("a", &arbiter).await, coordinator("b", &arbiter).await);
     arbiter.elect(Some("a"));
@@ -55,9 +55,9 @@ fn acceptable(id: &str) -> Value {
     job
 }
 
-struct Answer {
-    status: StatusCode,
-    body: Value,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
     took: Duration,
 }
 
@@ -81,15 +81,15 @@ impl Coordinator {
         self.send(reqwest::Client::new().post(url).body(body.to_string())).await
     }
 
-    async fn create(&self, id: &str) -> Answer {
+    pub(super) async fn create(&self, id: &str) -> Answer {
         self.post("/jobs", &items(&[acceptable(id)])).await
     }
 
-    async fn operator(&self, path: &str) -> Answer {
+    pub(super) async fn operator(&self, path: &str) -> Answer {
         self.send(reqwest::Client::new().get(format!("http://{}{path}", self.running.addresses.operator))).await
     }
 
-    async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         drain(&self.edges, &self.inner).await.unwrap();
     }
 
@@ -306,7 +306,7 @@ async fn workers_are_with_the_next_leader_at_once_and_a_planned_hand_over_is_qui
     };
     let (stopped, (), (term, led)) = tokio::join!(stopping, told, leads);
     assert!(term > Some(1));
-    assert!(stopped < Duration::from_secs(1) && led < Duration::from_secs(1), "{stopped:?} {led:?}");
+    assert!(stopped < LAME_DUCK + Duration::from_secs(2) && led < Duration::from_secs(1), "{stopped:?} {led:?}");
     assert_eq!(b.create("1").await.status, StatusCode::OK);
     b.stop().await;
 }
@@ -320,20 +320,19 @@ async fn a_leader_that_stops_is_not_taken_for_gone_before_it_has_resigned_and_do
         while !arbiter.has("1") {
             tokio::task::yield_now().await;
         }
+        // As when an edge failed: the listener itself is closed then.
         a.edges.stop_token().cancel();
-        // The listener itself is closed by now.
+        a.inner.stop_token().cancel();
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(dial().await.is_ok());
         drop(held);
     };
     let (answer, ()) = tokio::join!(a.create("1"), stopping);
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-    arbiter.elect(Some("b"));
     b.running.leads().await.unwrap();
     arbiter.elect(Some("a"));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!a.running.standing.borrow().leads());
-    assert!(dial().await.is_ok());
     a.stop().await;
     assert!(dial().await.is_err());
     b.stop().await;

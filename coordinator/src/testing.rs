@@ -1,6 +1,7 @@
 //! What tests of several modules share.
 
 pub(crate) mod arbiter;
+pub(crate) mod etcd;
 
 use muster_domain::cluster::{Cluster, Settings};
 use muster_domain::effect::{Documents, Effect, Write};

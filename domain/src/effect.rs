@@ -249,3 +249,12 @@ pub enum Effect {
         message: String,
     },
 }
+
+impl Effect {
+    /// Whether it turns a caller away until later. Nothing was applied for them, so it need not wait for anything to become
+    /// durable: least of all for a write that waits for room, which is why they are turned away.
+    #[must_use]
+    pub fn turns_away(&self) -> bool {
+        matches!(self, Self::Reply { reply: Err(Refusal { kind: RefusalKind::Unavailable, .. }), .. })
+    }
+}

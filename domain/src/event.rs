@@ -111,9 +111,9 @@ pub enum Event {
         /// The answer.
         answer: ChargeAnswer,
     },
-    /// The store was measured.
+    /// The store was measured, or it refused a write for want of room.
     StoreSpace {
-        /// Bytes its file takes.
+        /// Bytes its file takes; `budget_bytes` or more: there is no room left.
         used_bytes: u64,
         /// Bytes it may take.
         budget_bytes: u64,

@@ -1,6 +1,6 @@
 //! The invariants of design section 10 by name, as far as one coordinator's state shows them. Tests check them after
-//! every event; a coordinator in production may do so as often as it likes, they are cheap.
-//! The operators' overview shows a violation as an alarm.
+//! every event, the simulator after every commit. In production only [`check_cluster`] runs: the operators' overview shows
+//! what it finds as an alarm.
 
 use crate::cluster::Cluster;
 use crate::job::Job;

@@ -1,6 +1,6 @@
 //! What is right in section `[store.etcd]`. Looked at only when etcd is the store.
 
-use super::EtcdConfig;
+use super::{EtcdConfig, is_host_and_port};
 use muster_runtime::config::Complaint;
 
 impl EtcdConfig {
@@ -17,7 +17,7 @@ impl EtcdConfig {
         expect(
             encrypted || plain,
             "endpoints",
-            "URLs such as https://etcd-1.example.org:2379, without a path, either all https or all http",
+            "URLs such as https://etcd-1.example.org:2379, with a port and without a path, either all https or all http",
         );
         let words = self.prefix.strip_prefix('/').unwrap_or_default();
         expect(
@@ -62,9 +62,7 @@ impl EtcdConfig {
     }
 }
 
+/// With a port: without one the scheme's own would be dialled, where no etcd listens.
 fn is_url(text: &str, scheme: &str) -> bool {
-    let authority = text.strip_prefix(scheme).map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-    authority.is_some_and(|authority| {
-        !authority.is_empty() && authority.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte))
-    })
+    text.strip_prefix(scheme).is_some_and(|rest| is_host_and_port(rest.strip_suffix('/').unwrap_or(rest)))
 }

@@ -42,7 +42,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "fleet.token_file",
         Kind::Path,
-        "file with the join secret of workers",
+        "file with the join secret of workers; must be set, also on a loopback address",
     ),
     Key::new("core.url", Kind::Url, "where UCloud/Core is, such as https://cloud.sdu.dk").required(),
     Key::new("core.refresh_token_file", Kind::Path, "file with this provider's refresh token; read at each refresh").required(),
@@ -56,7 +56,7 @@ const KEYS: &[Key] = &[
     Key::new("core.ca_file", Kind::Path, "PEM file with the only authorities trusted for core.url; absent trusts the system's"),
     Key::new("core.token_life_ms", Kind::DurationMs, "longest life of a token of Core").default("15m"),
     Key::new("core.token_leeway_ms", Kind::DurationMs, "how far Core's clock and ours may be apart").default("15s"),
-    Key::new("products", Kind::Tables, "machine types on offer: id, category, cores, memory_gib, gpus, period, charge_per_core")
+    Key::new("products", Kind::Tables, "machine types on offer, at least one: id, category, cores, memory_gib; gpus (0 if left out), period (minute, hour or day; minute), charge_per_core (true)")
         .shape::<Vec<Product>>(),
     Key::new("jobs.max_replicas", Kind::Integer { min: 1, max: 1000 }, "most ranks of one job").default("1000"),
     Key::new("jobs.attempts", Kind::Integer { min: 1, max: 100 }, "attempts at starting a job before it fails").default("3"),
@@ -79,11 +79,11 @@ const KEYS: &[Key] = &[
     )
     .default("1"),
     Key::new("timeouts.offline_after_ms", Kind::DurationMs, "silence after which a worker gets nothing new").default("6s"),
-    Key::new("timeouts.lost_after_ms", Kind::DurationMs, "silence after which the jobs on a worker are failed").default("30m"),
+    Key::new("timeouts.lost_after_ms", Kind::DurationMs, "silence after which the jobs on a worker are failed, more than timeouts.offline_after_ms").default("30m"),
     Key::new("timeouts.prepare_timeout_ms", Kind::DurationMs, "how long all ranks of a job may take to be prepared").default("10m"),
-    Key::new("timeouts.start_lease_ms", Kind::DurationMs, "how long a start command stays valid").default("20s"),
+    Key::new("timeouts.start_lease_ms", Kind::DurationMs, "how long a start command stays valid, at least timeouts.offline_after_ms").default("20s"),
     Key::new("timeouts.resend_ms", Kind::DurationMs, "after how long an unanswered command is sent again").default("5s"),
-    Key::new("timeouts.retention_ms", Kind::DurationMs, "how long an ended job is kept after all is settled; its id is not accepted anew meanwhile").default("30d"),
+    Key::new("timeouts.retention_ms", Kind::DurationMs, "how long a job is kept from its end, or until Core has heard all of it if that takes longer; its id is not accepted anew meanwhile. An etcd that is full to 80 % cuts it to a day").default("30d"),
     Key::new(
         "store.kind",
         Kind::Choice(&["embedded", "etcd"]),
@@ -121,7 +121,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "store.etcd.request_timeout_ms",
         Kind::DurationMs,
-        "how long one member of etcd may take to answer, at most a third of store.etcd.lease_ttl_ms",
+        "how long one member of etcd may take to answer, 100ms to a third of store.etcd.lease_ttl_ms",
     )
     .default("2s"),
 ];

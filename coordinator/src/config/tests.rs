@@ -85,9 +85,17 @@ fn etcd_needs_its_endpoints_and_nothing_else() {
     assert_eq!(etcd.endpoints, ["http://a:2379", "http://b:2379"]);
     assert_eq!((etcd.prefix.as_str(), etcd.incarnation, etcd.space_budget_mib), ("/muster", 0, 2048));
     assert_eq!((etcd.lease_ttl_ms, etcd.request_timeout_ms), (9_000, 2_000));
-    // Without etcd as the store, nothing of it is looked at.
+    // Without etcd as the store, nothing else of it is looked at.
     let config = of(LEAST, &["--store-etcd-user=muster"]).unwrap().config;
     assert_eq!(config.store.kind, StoreKind::Embedded);
+}
+
+#[test]
+fn endpoints_of_etcd_without_the_word_that_it_is_the_store_are_not_passed_over() {
+    let text = format!("{LEAST}[store.etcd]\nendpoints = [\"http://a:2379\"]\n");
+    let error = of(&text, &[]).unwrap_err().to_string();
+    assert!(error.contains("store.kind") && error.contains("since store.etcd.endpoints is set"), "{error}");
+    assert!(of(&text, &["--store-kind=etcd"]).is_ok());
 }
 
 #[test]
@@ -101,6 +109,11 @@ fn everything_wrong_about_etcd_is_said_with_what_was_expected() {
     };
     wrong(&[], &["store.etcd.endpoints", "since store.kind is etcd"]);
     wrong(&["--store-etcd-endpoints=a:2379"], &["store.etcd.endpoints", "https://etcd-1.example.org:2379"]);
+    for endpoint in ["http://127.0.0.1:99999", "http://127.0.0.1", "http://a:0", "http://[::1]", "http://a:1/v3"] {
+        wrong(&[&format!("--store-etcd-endpoints={endpoint}")], &["store.etcd.endpoints", "with a port"]);
+    }
+    let fine = ["--store-kind=etcd", "--store-etcd-endpoints=http://[::1]:2379/"];
+    assert!(of(LEAST, &fine).is_ok());
     wrong(&["--store-etcd-endpoints=http://a:1,https://b:1"], &["either all https or all http"]);
     wrong(&["--store-etcd-endpoints=https://a:1"], &["store.etcd.ca_file", "since store.etcd.endpoints are https"]);
     wrong(&["--store-etcd-endpoints=http://a:1", "--store-etcd-ca-file=x"], &["store.etcd.ca_file", "are http"]);

@@ -9,6 +9,7 @@ use super::{EtcdError, file_error};
 use crate::config::EtcdConfig;
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use muster_runtime::secret::Secret;
+use std::error::Error as _;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,11 +43,13 @@ impl Access {
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         if let Some(path) = &config.ca_file {
-            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(pem("store.etcd.ca_file", path)?));
-            if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
-                let certificate = pem("store.etcd.certificate_file", certificate)?;
-                let key = Secret::from_file(key).map_err(|error| file_error("store.etcd.key_file", &error))?;
+            let authorities = certificates("store.etcd.ca_file", path)?;
+            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(authorities));
+            if let (Some(certificate), Some(path)) = (&config.certificate_file, &config.key_file) {
+                let certificate = certificates("store.etcd.certificate_file", certificate)?;
+                let key = Secret::from_file(path).map_err(|error| file_error("store.etcd.key_file", &error))?;
                 tls = tls.identity(Identity::from_pem(certificate, key.reveal()));
+                check(&tls, path)?;
             }
             options = options.with_tls(tls);
         }
@@ -58,9 +61,24 @@ impl Access {
     }
 }
 
-fn pem(key: &'static str, path: &Path) -> Result<Vec<u8>, EtcdError> {
-    let named = |error: std::io::Error| format!("{}: {error}", path.display());
-    std::fs::read(path).map_err(|error| file_error(key, &named(error)))
+/// Reads a file that must hold certificates. A connection would fail over one that does not as it does when etcd is away.
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<u8>, EtcdError> {
+    let bad = |why: &str| file_error(key, &format!("{}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| bad(&error.to_string()))?;
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(found) if !found.is_empty() => Ok(pem),
+        _ => Err(bad("holds no PEM certificate")),
+    }
+}
+
+/// Whether the private key is one, and that of the certificate.
+fn check(tls: &TlsOptions, key: &Path) -> Result<(), EtcdError> {
+    let Err(error) = tonic::transport::Endpoint::from_static("https://etcd").tls_config(tls.clone()) else {
+        return Ok(());
+    };
+    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let why = format!("{} is not the private key of store.etcd.certificate_file: {why}", key.display());
+    Err(file_error("store.etcd.key_file", &why))
 }
 
 /// A way to etcd of one's own: nothing waits behind the calls of others. Cheap to clone; clones share the connections,
@@ -165,6 +183,54 @@ impl Etcd {
             CallError::Unknown(words) => CallError::Unknown(format!("{endpoint}: {words}")),
             CallError::Refused(kind, words) => CallError::Refused(kind, format!("{endpoint}: {words}")),
             other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fixture::{CURRENT, CURRENT_PUBLIC, NEXT, NEXT_CERTIFICATE};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn tls_files_that_can_never_do_are_refused_by_their_key() {
+        muster_runtime::tls::install_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+            Some(path)
+        };
+        let right = EtcdConfig {
+            endpoints: vec!["https://etcd:2379".to_owned()],
+            prefix: "/muster".to_owned(),
+            ca_file: file("ca", NEXT_CERTIFICATE),
+            certificate_file: file("certificate", NEXT_CERTIFICATE),
+            key_file: file("key", NEXT),
+            user: None,
+            password_file: None,
+            incarnation: 0,
+            space_budget_mib: 1,
+            lease_ttl_ms: 9_000,
+            request_timeout_ms: 2_000,
+        };
+        assert!(Access::read(&right).is_ok());
+        let mut wrong = Vec::new();
+        for (name, text) in [("empty", ""), ("junk", "-----BEGIN CERTIFICATE-----\n?\n"), ("public", CURRENT_PUBLIC)] {
+            let path = file(name, text);
+            wrong.push(("ca_file", EtcdConfig { ca_file: path.clone(), ..right.clone() }));
+            wrong.push(("certificate_file", EtcdConfig { certificate_file: path, ..right.clone() }));
+        }
+        wrong.push(("certificate_file", EtcdConfig { certificate_file: Some("/nowhere".into()), ..right.clone() }));
+        for (name, text) in [("no key", "text"), ("another", CURRENT), ("a certificate", NEXT_CERTIFICATE)] {
+            wrong.push(("key_file", EtcdConfig { key_file: file(name, text), ..right.clone() }));
+        }
+        for (key, config) in wrong {
+            let error = Access::read(&config).err().unwrap();
+            assert!(error.to_string().starts_with(&format!("store.etcd.{key}: /")), "{key}: {error}");
+            assert!(error.needs_an_operator());
         }
     }
 }

@@ -79,10 +79,19 @@ pub(super) async fn establish(
 }
 
 /// Reads `meta` from an answer, for a campaign that found another one than it knew.
-pub(super) fn seen(found: &GetResponse) -> Option<MetaSeen> {
-    let pair = found.kvs().first()?;
-    let meta: Meta = serde_json::from_slice(pair.value()).ok()?;
-    (meta.schema == SCHEMA).then_some(MetaSeen { incarnation: meta.incarnation, revision: pair.mod_revision() })
+pub(super) fn seen(found: &GetResponse, keys: &Keys) -> Result<MetaSeen, EtcdError> {
+    let pair = found.kvs().first().ok_or_else(|| EtcdError::MetaGone { key: keys.meta() })?;
+    Ok(MetaSeen { incarnation: incarnation(pair.value(), keys)?, revision: pair.mod_revision() })
+}
+
+fn incarnation(bytes: &[u8], keys: &Keys) -> Result<Incarnation, EtcdError> {
+    let strange = |_| EtcdError::MetaGone { key: keys.meta() };
+    let Layout { schema } = serde_json::from_slice(bytes).map_err(strange)?;
+    if schema > SCHEMA {
+        return Err(EtcdError::Newer { root: keys.root().to_owned(), found: schema });
+    }
+    let meta: Meta = serde_json::from_slice(bytes).map_err(strange)?;
+    Ok(meta.incarnation)
 }
 
 fn read(bytes: &[u8], keys: &Keys, cluster: &ClusterName) -> Result<Meta, EtcdError> {
@@ -123,4 +132,22 @@ pub(super) async fn txn(client: etcd_client::Client, txn: Txn) -> Result<TxnResp
 /// One key, for [`Etcd::call`].
 pub(super) async fn get(client: etcd_client::Client, key: String) -> Result<GetResponse, etcd_client::Error> {
     client.kv_client().get(key, None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_layout_is_told_apart_from_what_is_not_ours() {
+        let keys = Keys::new("/muster", &ClusterName::new("north").unwrap());
+        let said = |text: &str| incarnation(text.as_bytes(), &keys).map_err(|error| error.to_string());
+        assert_eq!(said(r#"{"schema":1,"cluster":"north","incarnation":4,"created_by":"0"}"#), Ok(4));
+        let newer = said(r#"{"schema":2,"else":true}"#).unwrap_err();
+        assert!(newer.contains("newer version") && newer.contains("schema 2") && newer.contains("run that version"));
+        for strange in ["theirs", "{}", r#"{"schema":1}"#] {
+            let error = said(strange).unwrap_err();
+            assert!(error.contains("/muster/north/meta") && error.contains("gone or not ours"), "{error}");
+        }
+    }
 }

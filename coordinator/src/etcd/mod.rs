@@ -5,6 +5,7 @@
 //! decided by transactions that compare revisions.
 
 mod client;
+mod diagnosis;
 mod election;
 mod failure;
 mod held;
@@ -29,13 +30,15 @@ pub use store::EtcdStore;
 
 use crate::config::EtcdConfig;
 use crate::election::Identity;
+use crate::standing::Concern;
 use client::{Access, Etcd};
+use diagnosis::Diagnosis;
 use failure::{CallError, Refusal};
 use keys::Keys;
 use leading::Leading;
 use muster_domain::id::ClusterName;
 use muster_domain::leadership::Incarnation;
-use patience::{Patience, Trouble};
+use patience::{Patience, Place, Trouble};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,6 +114,15 @@ pub enum EtcdError {
         /// Their layout.
         found: u64,
     },
+    /// The key `meta` was there when this coordinator started.
+    #[error(
+        "the key {key}, which says whose keys these are, is gone or not ours; restore it, or start a coordinator anew to have \
+         it checked"
+    )]
+    MetaGone {
+        /// The key.
+        key: String,
+    },
     /// Two coordinators of one name.
     #[error(
         "another coordinator named {name} runs at {address}; give each coordinator a name of its own (coordinator.name)"
@@ -134,6 +146,16 @@ impl EtcdError {
     #[must_use]
     pub fn needs_an_operator(&self) -> bool {
         !matches!(self, Self::Stopped | Self::Thread(_))
+    }
+
+    /// What to do about a refusal.
+    fn refused(refusal: Refusal, why: String, root: &str) -> Self {
+        match refusal {
+            Refusal::Credentials => Self::Credentials(why),
+            Refusal::Permission => Self::Permission { why, root: root.to_owned() },
+            Refusal::Tls => Self::Tls(why),
+            Refusal::Request => Self::Request(why),
+        }
     }
 }
 
@@ -180,16 +202,27 @@ pub async fn connect_with(
     stop: CancellationToken,
     rhythm: Rhythm,
 ) -> Result<EtcdParts, EtcdError> {
+    connect_telling(config, cluster, identity, listens, stop, rhythm, Concern::default()).await
+}
+
+/// [`connect_with`], which tells what is wrong, also after it has returned, as `concern`.
+///
+/// # Errors
+/// As for [`connect`].
+pub async fn connect_telling(
+    config: &EtcdConfig,
+    cluster: &ClusterName,
+    identity: Identity,
+    listens: SocketAddr,
+    stop: CancellationToken,
+    rhythm: Rhythm,
+    concern: Concern,
+) -> Result<EtcdParts, EtcdError> {
     let access = Access::read(config)?;
     let etcd = Etcd::new(access.clone());
     let keys = Keys::new(&config.prefix, cluster);
-    let hint = match (config.ca_file.is_some(), config.certificate_file.is_some()) {
-        (true, false) => {
-            " If they ask for a client's certificate, set store.etcd.certificate_file and store.etcd.key_file."
-        }
-        _ => "",
-    };
-    let mut patience = Patience::new(stop, etcd.endpoints().join(", "), hint);
+    let place = Place::new(etcd.endpoints(), config);
+    let mut patience = Patience::new(stop, place.clone(), concern.clone());
     patience.until(|| check_versions(&etcd, &keys)).await?;
     let made_by = &identity.version;
     let meta = patience.until(|| meta::establish(&etcd, &keys, cluster, config.incarnation, made_by)).await?;
@@ -213,10 +246,11 @@ pub async fn connect_with(
         ttl_s,
         lease_ttl_ms: config.lease_ttl_ms,
         leading: Arc::clone(&leading),
+        diagnosis: Diagnosis::new(place, keys.root(), concern.clone()),
     })
     .map_err(EtcdError::Thread)?;
     let budget_bytes = config.space_budget_mib << 20;
-    let store = EtcdStore::new(etcd, keys, leading, budget_bytes, election.fence(), rhythm);
+    let store = EtcdStore::new(etcd, keys, leading, budget_bytes, election.fence(), rhythm, concern);
     Ok(EtcdParts { store, election })
 }
 
@@ -268,12 +302,7 @@ struct MetaSeen {
 impl From<(CallError, &str)> for Trouble {
     fn from((error, root): (CallError, &str)) -> Self {
         match error {
-            CallError::Refused(Refusal::Credentials, why) => Self::ToMend(EtcdError::Credentials(why)),
-            CallError::Refused(Refusal::Permission, why) => {
-                Self::ToMend(EtcdError::Permission { why, root: root.to_owned() })
-            }
-            CallError::Refused(Refusal::Tls, why) => Self::ToMend(EtcdError::Tls(why)),
-            CallError::Refused(Refusal::Request, why) => Self::ToMend(EtcdError::Request(why)),
+            CallError::Refused(refusal, why) => Self::ToMend(EtcdError::refused(refusal, why, root)),
             CallError::NoSpace => Self::Full,
             other => Self::Passing(other.to_string()),
         }

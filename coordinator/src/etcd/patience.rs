@@ -2,7 +2,9 @@
 
 use super::EtcdError;
 use super::failure::CallError;
+use crate::config::EtcdConfig;
 use crate::core::backoff::Backoff;
+use crate::standing::Concern;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,19 +24,47 @@ pub(super) enum Trouble {
     ToMend(EtcdError),
 }
 
+/// Where etcd should be.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) endpoints: String,
+    /// What an operator may look at when it is not there.
+    pub(super) advice: String,
+}
+
+impl Place {
+    pub(super) fn new(endpoints: &[String], config: &EtcdConfig) -> Self {
+        let hint = match (config.ca_file.is_some(), config.certificate_file.is_some()) {
+            (true, false) => {
+                ". If they ask for a client's certificate, set store.etcd.certificate_file and store.etcd.key_file"
+            }
+            _ => "",
+        };
+        let advice = format!(
+            "check that it runs, that this machine reaches store.etcd.endpoints, and whether they serve TLS (https) or not \
+             (http){hint}"
+        );
+        Self { endpoints: endpoints.join(", "), advice }
+    }
+}
+
 /// Repeats steps while etcd is in trouble that may pass.
 #[derive(Debug)]
 pub(super) struct Patience {
     stop: CancellationToken,
-    endpoints: String,
-    /// What else an operator may look at; empty or a sentence.
-    hint: &'static str,
+    place: Place,
+    concern: Concern,
     said_at: Option<Instant>,
 }
 
 impl Patience {
-    pub(super) fn new(stop: CancellationToken, endpoints: String, hint: &'static str) -> Self {
-        Self { stop, endpoints, hint, said_at: None }
+    pub(super) fn new(stop: CancellationToken, place: Place, concern: Concern) -> Self {
+        Self { stop, place, concern, said_at: None }
+    }
+
+    /// Tells whoever asks what is waited for.
+    pub(super) fn waits_for(&self, why: String) {
+        self.concern.of_election(Some(why));
     }
 
     /// Waits that long, or until the process stops.
@@ -51,7 +81,10 @@ impl Patience {
         let mut failures = 0;
         loop {
             let why = match stop.run_until_cancelled(step()).await.ok_or(EtcdError::Stopped)? {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.concern.of_election(None);
+                    return Ok(value);
+                }
                 Err(Trouble::ToMend(error)) => return Err(error),
                 Err(Trouble::Passing(why)) => Some(why),
                 Err(Trouble::Full) => None,
@@ -64,19 +97,17 @@ impl Patience {
 
     /// The first time soon, then every 10 s. Without a `why` it has no space.
     fn say(&mut self, why: Option<&str>) {
+        let Place { endpoints, advice } = &self.place;
+        self.waits_for(match why {
+            Some(why) => format!("etcd does not answer at {endpoints} ({why}); {advice}"),
+            None => CallError::NoSpace.to_string(),
+        });
         if self.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
             return;
         }
         self.said_at = Some(Instant::now());
-        let endpoints = &self.endpoints;
         match why {
-            Some(why) => tracing::warn!(
-                endpoints,
-                why,
-                "waiting for etcd; check that it runs, that this machine reaches store.etcd.endpoints, and whether they \
-                 serve TLS (https) or not (http).{}",
-                self.hint
-            ),
+            Some(why) => tracing::warn!(endpoints, why, "waiting for etcd; {advice}"),
             None => tracing::error!(endpoints, "waiting for room in etcd: {}", CallError::NoSpace),
         }
     }
@@ -88,7 +119,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn patience(stop: &CancellationToken) -> Patience {
-        Patience::new(stop.clone(), "http://127.0.0.1:1".to_owned(), "")
+        let place = Place { endpoints: "http://127.0.0.1:1".to_owned(), advice: "look".to_owned() };
+        Patience::new(stop.clone(), place, Concern::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -102,7 +134,9 @@ mod tests {
                 _ => Err(Trouble::ToMend(EtcdError::Credentials("no".to_owned()))),
             }
         };
-        assert_eq!(patience(&stop).until(step).await.unwrap(), 7);
+        let mut waiting = patience(&stop);
+        assert_eq!(waiting.until(step).await.unwrap(), 7);
+        assert_eq!(waiting.concern.now(), None);
         assert!(matches!(patience(&stop).until(step).await, Err(EtcdError::Credentials(_))));
     }
 
@@ -117,5 +151,7 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(waiting, stopping);
         assert!(matches!(waited, Err(EtcdError::Stopped)));
+        let told = patience.concern.now().unwrap();
+        assert_eq!(told, "etcd does not answer at http://127.0.0.1:1 (away); look");
     }
 }

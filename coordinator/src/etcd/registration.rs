@@ -107,6 +107,10 @@ pub(super) async fn take(
         if Instant::now() >= deadline {
             return Err(EtcdError::NameTaken { name: me.identity.name.clone(), address });
         }
+        let name = &me.identity.name;
+        patience.waits_for(format!(
+            "the coordinator at {address} has this one's name, {name}: each needs a name of its own"
+        ));
         patience.pause(LOOK_EVERY).await?;
     }
 }

@@ -21,6 +21,9 @@ pub(super) const LARGEST_ANSWER_BYTES: usize = 512 << 20;
 const PAGE: i64 = 250;
 /// Keys of one page without their values.
 const PAGE_OF_KEYS: i64 = 5_000;
+/// By how much a page shrinks that did not come in time: large documents over a slow network come in smaller ones, and an etcd
+/// that does not answer at all is known for that after a few.
+const SHRINK: i64 = 4;
 
 /// One key as it was read.
 #[derive(Debug)]
@@ -116,10 +119,10 @@ impl Cache {
             // What a listing that broke off half-way left: some of it may have vanished since.
             self.rows.clear();
         }
-        let options = GetOptions::new().with_limit(PAGE).with_revision(revision);
+        let options = GetOptions::new().with_revision(revision);
         let options = if self.revision > 0 { options.with_min_mod_revision(self.revision + 1) } else { options };
         let rows = &mut self.rows;
-        pages(etcd, keys, &options, |pair| {
+        pages(etcd, keys, PAGE, &options, |pair| {
             rows.insert(pair.key().to_vec(), Row::read(keys, &pair));
         })
         .await
@@ -154,9 +157,9 @@ pub(super) async fn list_keys(
     keys: &Keys,
     revision: i64,
 ) -> Result<BTreeMap<Vec<u8>, (i64, i64)>, CallError> {
-    let options = GetOptions::new().with_limit(PAGE_OF_KEYS).with_revision(revision).with_keys_only();
+    let options = GetOptions::new().with_revision(revision).with_keys_only();
     let mut listed = BTreeMap::new();
-    pages(etcd, keys, &options, |pair| {
+    pages(etcd, keys, PAGE_OF_KEYS, &options, |pair| {
         listed.insert(pair.key().to_vec(), (pair.mod_revision(), pair.version()));
     })
     .await?;
@@ -166,13 +169,22 @@ pub(super) async fn list_keys(
 async fn pages(
     etcd: &Etcd,
     keys: &Keys,
+    mut limit: i64,
     options: &GetOptions,
     mut take: impl FnMut(KeyValue) + Send,
 ) -> Result<(), CallError> {
     let mut from = keys.root().as_bytes().to_vec();
     let options = options.clone().with_range(end_of(&from));
     loop {
-        let mut answer = etcd.call(|client| range(client, from.clone(), options.clone())).await?;
+        let answer = etcd.call(|client| range(client, from.clone(), options.clone().with_limit(limit))).await;
+        let mut answer = match answer {
+            Err(CallError::Unknown(why)) if limit > 1 => {
+                limit = (limit / SHRINK).max(1);
+                tracing::debug!(why, limit, "a page did not come in time, and is asked for in smaller ones");
+                continue;
+            }
+            answer => answer?,
+        };
         let more = answer.more();
         let pairs = answer.take_kvs();
         let last = pairs.last().map(|pair| [pair.key(), &[0]].concat());
@@ -196,3 +208,7 @@ fn end_of(root: &[u8]) -> Vec<u8> {
     }
     end
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -9,9 +9,11 @@ use super::housekeeping::{self, Rhythm};
 use super::keys::Keys;
 use super::leading::Leading;
 use super::meta::{gets, txn};
+use super::patience::Trouble;
 use super::snapshot::{Cache, Content};
 use super::transaction::{Encoded, MOST_DOCUMENTS, Sending, create_revision, encode_staged, leads, plan};
 use crate::core::backoff::Backoff;
+use crate::standing::Concern;
 use crate::store::{Space, Store, StoreError};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnResponse};
 use futures_util::future::BoxFuture;
@@ -66,6 +68,7 @@ pub(super) struct Inner {
     pub(super) rhythm: Rhythm,
     /// Whether etcd has refused a put for want of space, and has taken none since.
     full: watch::Sender<bool>,
+    concern: Concern,
 }
 
 impl EtcdStore {
@@ -76,6 +79,7 @@ impl EtcdStore {
         budget_bytes: u64,
         fence: Fence,
         rhythm: Rhythm,
+        concern: Concern,
     ) -> Self {
         let inner = Arc::new(Inner {
             etcd,
@@ -88,6 +92,7 @@ impl EtcdStore {
             budget_bytes,
             rhythm,
             full: watch::Sender::new(false),
+            concern,
         });
         let housekeeping = tokio::spawn(housekeeping::run_for_ever(Arc::clone(&inner))).abort_handle();
         Self(Arc::new(Owned { inner, housekeeping }))
@@ -127,6 +132,8 @@ impl Inner {
     /// whatever comes later is ours. So nothing rests on a reading being current (reliability F11).
     async fn load(&self, term: Term) -> Result<Documents, StoreError> {
         self.held.set(None);
+        // What an earlier leadership found is over: its writes are not sent any more, and could not find out.
+        self.full.send_if_modified(std::mem::take);
         let cache = self.list(term).await?;
         let mut documents = Documents::default();
         let (mut revisions, mut staged, mut accepted) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -173,23 +180,22 @@ impl Inner {
         Ok(documents)
     }
 
+    /// One attempt: how long it is worth trying is for the leadership to say.
     async fn list(&self, term: Term) -> Result<Cache, StoreError> {
-        let mut failures = 0;
-        loop {
-            let mut cache = self.cache.lock().await;
-            let why = match cache.relist(&self.etcd, &self.keys).await {
-                Ok(()) if cache.revision() >= revision_of(term) => return Ok(std::mem::take(&mut *cache)),
-                Ok(()) => "etcd answered from the past".to_owned(),
-                Err(CallError::Refused(Refusal::Request, why)) => return Err(StoreError::Failed(why)),
-                Err(error) => error.to_string(),
-            };
-            drop(cache);
-            failures += 1;
-            tracing::debug!(why, failures, "listing again");
-            if !self.wait_while_leading(term, failures).await {
-                return Err(StoreError::Unknown(format!("leadership ended before everything was listed: {why}")));
-            }
-        }
+        let mut cache = self.cache.lock().await;
+        let why = match cache.relist(&self.etcd, &self.keys).await {
+            Ok(()) if cache.revision() >= revision_of(term) => return Ok(std::mem::take(&mut *cache)),
+            Ok(()) => "etcd answered from the past".to_owned(),
+            Err(error) => match Trouble::from((error, self.keys.root())) {
+                Trouble::ToMend(error) => return Err(StoreError::Refused(format!("no document can be read: {error}"))),
+                Trouble::Passing(why) => why,
+                Trouble::Full => CallError::NoSpace.to_string(),
+            },
+        };
+        Err(StoreError::Failed(format!(
+            "etcd did not list the documents ({why}); check that store.etcd.endpoints answer, within \
+             store.etcd.request_timeout_ms"
+        )))
     }
 
     async fn commit(&self, term: Term, writes: Vec<Write>) -> Result<(), StoreError> {
@@ -285,6 +291,9 @@ impl Inner {
         loop {
             let error = match self.etcd.call(|client| txn(client, transaction.clone())).await {
                 Ok(response) => {
+                    if puts {
+                        self.concern.of_store(None);
+                    }
                     if puts && self.full.send_if_modified(std::mem::take) && response.succeeded() {
                         tracing::info!("etcd takes writes again");
                     }
@@ -295,6 +304,7 @@ impl Inner {
             };
             in_doubt |= !error.was_not_sent();
             failures += 1;
+            self.concern.of_store(Some(format!("the store does not take a write: {error}")));
             self.say(&error, failures);
             if !self.wait_while_leading(term, failures).await {
                 let why = format!("leadership ended before etcd said what became of a write: {error}");

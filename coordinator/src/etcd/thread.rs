@@ -8,6 +8,7 @@ mod role;
 
 use super::MetaSeen;
 use super::client::{Access, Etcd};
+use super::diagnosis::Diagnosis;
 use super::election::Command;
 use super::keys::Keys;
 use super::leader::Entry;
@@ -15,7 +16,7 @@ use super::leading::Leading;
 use super::probe;
 use super::registration;
 use crate::election::Standing;
-use muster_domain::leadership::{LeadershipEvent, LeaseId};
+use muster_domain::leadership::{LeadershipEvent, LeadershipSettings, LeaseId};
 use muster_domain::time::Moment;
 use muster_runtime::clock::boottime;
 pub(super) use requests::keep_alive;
@@ -45,6 +46,17 @@ pub(super) struct Setting {
     /// Time to live as we count it.
     pub(super) lease_ttl_ms: u64,
     pub(super) leading: Arc<Leading>,
+    /// What operators are told of etcd.
+    pub(super) diagnosis: Diagnosis,
+}
+
+impl Setting {
+    /// The times of an election, from the one that operators set.
+    fn times(&self) -> LeadershipSettings {
+        let (settings, lease_ttl_ms) = (LeadershipSettings::default(), self.lease_ttl_ms);
+        let keepalive_ms = (lease_ttl_ms.saturating_sub(settings.margin_ms) / 4).min(settings.keepalive_ms);
+        LeadershipSettings { lease_ttl_ms, keepalive_ms, ..settings }
+    }
 }
 
 /// Ends the leadership with the thread that keeps it, whatever ends the thread.
@@ -92,7 +104,7 @@ async fn run(setting: Setting, mut commands: mpsc::UnboundedReceiver<Command>, s
         me: setting.me.clone(),
         ttl_s: setting.ttl_s,
         answers: answers.clone(),
-        said_at: Arc::default(),
+        diagnosis: setting.diagnosis.clone(),
     };
     // They end with this runtime; one that ends before has failed.
     let mut tasks = JoinSet::new();

@@ -36,8 +36,9 @@ use tokio_util::sync::CancellationToken;
 const MOST_REQUESTS: usize = 1024;
 /// Before a leader that refused a connection is tried again, unless another one leads first.
 const REFUSED_WAIT: Duration = Duration::from_millis(50);
-/// How much longer than an answer may take one that is made here may take in all, with the arrival of its request's body.
-const GRACE: Duration = Duration::from_millis(400);
+/// How much longer than an answer may take one that is made here may take in all, with the arrival of its request's body, so that
+/// its own last word is heard. Both are less than the 4 s that a call has (reliability F1).
+const GRACE: Duration = Duration::from_millis(150);
 /// How long an answer may still arrive once the leader that was asked does not lead any more.
 const LAST_WORD: Duration = Duration::from_millis(250);
 /// The largest answer to Core, in bytes. It is taken in whole, because half an answer is an error that Core does not repeat.
@@ -308,7 +309,10 @@ impl Forward {
             let answer = tokio::select! {
                 answer = sending => answer,
                 () = last_word => return Err(Lost::Silent),
-                () = tokio::time::sleep_until(answer_until) => return Err(Lost::Silent),
+                () = tokio::time::sleep_until(answer_until) => {
+                    self.relay.forget();
+                    return Err(Lost::Silent);
+                }
             };
             let response = match answer {
                 Ok(response) => response,
@@ -369,7 +373,10 @@ pub(crate) async fn forward(State(forward): State<Forward>, request: Request, ne
         }
         Err(lost) => {
             forward.metrics.forwarded(forward.door.name(), lost.name());
-            lost.failure(may_repeat(&uri)).into_response()
+            match forward.board.concern().now().filter(|_| forward.door == Door::Operator && lost == Lost::NoLeader) {
+                Some(why) => Failure::unavailable(format!("no coordinator leads at the moment: {why}")).into_response(),
+                None => lost.failure(may_repeat(&uri)).into_response(),
+            }
         }
     }
 }

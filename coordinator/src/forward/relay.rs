@@ -1,5 +1,9 @@
 //! Connections to the leader. HTTP/1.1, kept open between requests, and careful about one thing: whether a request that
 //! was not answered can have been received.
+//!
+//! A firewall between coordinators may forget a connection that is idle, and say nothing when it is used again. So connections are
+//! kept for a short while only, the kernel asks an idle one whether its other end is there, and one that did not answer is taken
+//! for a sign about all that are kept.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -7,13 +11,23 @@ use axum::http::{HeaderValue, Response, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// Idle connections that are kept.
 const MOST_IDLE: usize = 64;
+/// How long an idle connection is kept.
+const IDLE_LIFE: Duration = Duration::from_secs(30);
+/// After how long without a word the kernel asks the other end, how often then, and how many times before it gives up.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVES: u32 = 3;
+/// For how long, in milliseconds, what was sent may stay unconfirmed (reliability B.5).
+const USER_TIMEOUT_MS: u32 = 15_000;
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -26,16 +40,21 @@ pub(super) enum Unanswered {
     Unknown(hyper::Error),
 }
 
-/// Connections that are free, by the address they go to.
-type Idle = Vec<(String, http1::SendRequest<Body>)>;
+/// A connection that is free.
+#[derive(Debug)]
+struct Idle {
+    address: String,
+    since: Instant,
+    sender: http1::SendRequest<Body>,
+}
 
 /// Makes and keeps connections. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Relay {
-    idle: Arc<Mutex<Idle>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
 
-/// A connection that is free.
+/// A connection for one request.
 pub(super) struct Connection {
     sender: http1::SendRequest<Body>,
     /// Where it goes back to once its answer was read.
@@ -61,19 +80,24 @@ impl Relay {
     fn take(&self, address: &str) -> Option<http1::SendRequest<Body>> {
         let mut idle = self.locked();
         // Those to an earlier leader are of no use any more.
-        idle.retain(|(to, sender)| to == address && !sender.is_closed());
-        let ready = idle.iter().rposition(|(_, sender)| sender.is_ready())?;
-        Some(idle.swap_remove(ready).1)
+        idle.retain(|kept| kept.address == address && !kept.sender.is_closed() && kept.since.elapsed() < IDLE_LIFE);
+        let ready = idle.iter().rposition(|kept| kept.sender.is_ready())?;
+        Some(idle.swap_remove(ready).sender)
+    }
+
+    /// Keeps none of those that are free: one of their kind did not answer.
+    pub(super) fn forget(&self) {
+        self.locked().clear();
     }
 
     fn keep(&self, address: String, sender: http1::SendRequest<Body>) {
         let mut idle = self.locked();
         if idle.len() < MOST_IDLE {
-            idle.push((address, sender));
+            idle.push(Idle { address, since: Instant::now(), sender });
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Idle> {
+    fn locked(&self) -> MutexGuard<'_, Vec<Idle>> {
         // Nothing panics while it holds the lock; if it ever does, the list is still whole.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,6 +106,7 @@ impl Relay {
 async fn connect(address: &str) -> io::Result<http1::SendRequest<Body>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    be_watchful(&stream)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Ends with the peer, or once nobody can send any more.
     tokio::spawn(async move {
@@ -90,6 +115,15 @@ async fn connect(address: &str) -> io::Result<http1::SendRequest<Body>> {
         }
     });
     Ok(sender)
+}
+
+/// Lets the kernel find out that the other end is gone.
+fn be_watchful(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVES)?;
+    sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MS)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 impl Connection {
@@ -116,5 +150,20 @@ impl Connection {
             });
         }
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_watches_over_connections_to_the_leader() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        be_watchful(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), USER_TIMEOUT_MS);
     }
 }

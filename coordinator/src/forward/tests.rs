@@ -111,6 +111,41 @@ async fn a_connection_is_used_again_and_one_that_was_closed_meanwhile_is_replace
 }
 
 #[tokio::test]
+async fn a_connection_that_was_idle_for_long_is_not_used_again() {
+    let (listener, address) = listener().await;
+    let stage = Stage::new(led_from(address, 1));
+    let leads = async {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            take(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            held.push(stream);
+        }
+    };
+    let calls = async {
+        assert_eq!(stage.post("/jobs").await.0, StatusCode::OK);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+        assert_eq!(stage.post("/jobs").await.0, StatusCode::OK);
+    };
+    tokio::join!(leads, calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_answers_in_time_although_a_body_never_arrives() {
+    let (_, address) = listener().await;
+    let stage = Stage::new(Standing { role: Role::Leader, ..led_from(address, 1) });
+    let never = Body::from_stream(futures_util::stream::pending::<Result<String, std::io::Error>>());
+    let begun = Instant::now();
+    let request = Request::builder().method("POST").uri("/jobs").body(never).unwrap();
+    assert_eq!(stage.router.clone().oneshot(request).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!((HOLD..Duration::from_secs(4)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_503_but_for_what_must_not_be_repeated() {
     let (listener, address) = listener().await;
     let stage = Stage::new(led_from(address, 1));
@@ -252,4 +287,25 @@ async fn the_connection_of_a_refused_websocket_serves_nobody_else() {
         assert_eq!(stage.post("/jobs").await.0, StatusCode::OK);
     };
     tokio::join!(leads, calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_hear_why_nobody_leads_and_users_do_not() {
+    for (door, why) in [
+        (Door::Ucloud, "no coordinator leads at the moment: try again"),
+        (Door::Operator, "no coordinator leads at the moment: etcd is away"),
+    ] {
+        let board = Board::new(Standing::default());
+        board.concern().of_election(Some("etcd is away".to_owned()));
+        let (name, stop) = (HeaderValue::from_static("b"), CancellationToken::new());
+        let forward = Forward::new(door, board, name, 4, Metrics::new(), stop);
+        let router =
+            Router::new().route("/v1/jobs", get(|| async {})).layer(from_fn_with_state(forward, super::forward));
+        let request = Request::builder().uri("/v1/jobs").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let body = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(body.contains(why), "{body}");
+    }
 }

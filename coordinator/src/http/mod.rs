@@ -13,7 +13,7 @@ pub(crate) mod observe;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use listener::{Bound, Capped, Connection, Limits, Peer, serve};
+pub use listener::{Bound, Capped, Connection, Limits, Peer, parting, serve};
 
 use crate::auth::Authenticator;
 use crate::fleet::logs::LogRelay;

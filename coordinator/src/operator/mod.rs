@@ -33,6 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 /// Views that may be made at once; more wait. A view of everything is large.
 const VIEWS_AT_ONCE: usize = 8;
@@ -57,6 +58,8 @@ pub struct OperatorApp {
     pub answer_within: Duration,
     /// Why this coordinator cannot answer, in words for its operator; `None` while it can.
     pub obstacle: watch::Receiver<Option<String>>,
+    /// Cancelled when this coordinator was asked to stop: it is not ready from then on, although it still answers.
+    pub stopping: CancellationToken,
     room: Arc<Semaphore>,
 }
 
@@ -72,6 +75,7 @@ impl OperatorApp {
             answer_within: Duration::from_secs(10),
             // The last value stays readable without its sender.
             obstacle: watch::channel(None).1,
+            stopping: CancellationToken::new(),
             room: Arc::new(Semaphore::new(VIEWS_AT_ONCE)),
         }
     }
@@ -107,8 +111,13 @@ pub fn router(app: OperatorApp) -> Router {
 /// (reliability C.2 item 45).
 async fn health(State(app): State<OperatorApp>) -> Json<serde_json::Value> {
     let Standing { role, term, leader } = app.forward.board().now();
+    let why = app.forward.board().concern().now().filter(|_| leader.is_none());
     let leader = leader.map(|leader| leader.name);
-    Json(json!({ "status": "ok", "role": role.name(), "leader": leader, "term": term }))
+    let mut health = json!({ "status": "ok", "role": role.name(), "leader": leader, "term": term });
+    if let Some(why) = why {
+        health["why"] = why.into();
+    }
+    Json(health)
 }
 
 /// This coordinator can answer Core: by itself, through the leader, or soon.
@@ -116,9 +125,12 @@ async fn ready(State(app): State<OperatorApp>) -> Response {
     let obstacle = app.obstacle.borrow().clone();
     let board = app.forward.board();
     let obstacle = match obstacle {
+        _ if app.stopping.is_cancelled() => Some("this coordinator is stopping: ask another one".to_owned()),
         Some(obstacle) => Some(obstacle),
         None if !board.can_serve() => {
-            Some("no coordinator leads: look at the others, and at the store's health".to_owned())
+            let why = board.concern().now();
+            let why = why.unwrap_or_else(|| "look at the others, and at the store's health".to_owned());
+            Some(format!("no coordinator leads: {why}"))
         }
         None if !board.now().leads() => None,
         None => match tokio::time::timeout(READY_WITHIN, app.handle.query(|cluster, _| cluster.term())).await {

@@ -113,7 +113,10 @@ async fn give(app: &OperatorApp, make: impl FnOnce(RequestId) -> Event) -> Resul
     match tokio::time::timeout(app.answer_within, app.handle.call(make)).await {
         Ok(Ok(reply)) => Ok(reply?),
         Ok(Err(error)) => Err(Failure::unavailable(format!("{error}: ask the coordinator that leads"))),
-        Err(_) => Err(Failure::unavailable("the order was not made durable in time: give it again")),
+        Err(_) => {
+            let why = app.forward.board().concern().now().unwrap_or_else(|| "give it again".to_owned());
+            Err(Failure::unavailable(format!("the order was not made durable in time: {why}")))
+        }
     }
 }
 

@@ -116,6 +116,30 @@ async fn not_being_able_to_answer_is_said_with_a_reason() {
     assert_eq!(get(&app, "/ready", None, None).await.0, StatusCode::OK);
 }
 
+#[tokio::test]
+async fn while_nobody_leads_the_reason_is_said_to_whoever_asks_the_operators_listener() {
+    let mut app = app(Mood::Well, None);
+    let board = crate::standing::Board::new(Standing::default());
+    let concern = board.concern().clone();
+    let (name, metrics) = (axum::http::HeaderValue::from_static("a"), crate::metrics::Metrics::new());
+    app.forward = Forward::new(Door::Operator, board, name, 0, metrics, tokio_util::sync::CancellationToken::new());
+    let why = async |path| get(&app, path, None, None).await.1["why"].clone();
+    assert_eq!(why("/ready").await, "no coordinator leads: look at the others, and at the store's health");
+    assert_eq!(why("/health").await, Value::Null);
+    concern.of_election(Some("etcd does not answer".to_owned()));
+    assert_eq!(why("/ready").await, "no coordinator leads: etcd does not answer");
+    assert_eq!(why("/health").await, "etcd does not answer");
+}
+
+#[tokio::test]
+async fn an_order_that_does_not_become_durable_says_what_is_wrong_with_the_store() {
+    let app = app(Mood::Silent, None);
+    let why = async || order(&app, "/v1/nodes/n1/cordon", "", &[("muster-operator", "1")]).await.1["why"].clone();
+    assert_eq!(why().await, "the order was not made durable in time: give it again");
+    app.forward.board().concern().of_store(Some("etcd is full".to_owned()));
+    assert_eq!(why().await, "the order was not made durable in time: etcd is full");
+}
+
 async fn order(app: &OperatorApp, path: &str, body: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
     let mut request = Request::builder().method("POST").uri(path);
     for (name, value) in headers {

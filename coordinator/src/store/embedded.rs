@@ -53,7 +53,22 @@ pub enum OpenError {
         path: PathBuf,
         /// What went wrong and what to do.
         why: String,
+        /// Whether the same start may go well later, as when a disk was full.
+        may_pass: bool,
     },
+}
+
+impl OpenError {
+    /// Whether another start will not help before an operator has mended something.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        match self {
+            // The process before this one may be about to end.
+            Self::InUse { .. } => false,
+            Self::Newer { .. } => true,
+            Self::Unusable { may_pass, .. } => !may_pass,
+        }
+    }
 }
 
 enum Request {
@@ -73,20 +88,19 @@ pub struct Embedded {
 impl Embedded {
     /// Opens or makes the file, and the directory it lies in. Blocks.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let unusable = |why: String| OpenError::Unusable { path: path.to_owned(), why };
+        let unusable = |(why, may_pass): (String, bool)| OpenError::Unusable { path: path.to_owned(), why, may_pass };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent)
-                .map_err(|error| unusable(format!("directory {} cannot be made: {error}", parent.display())))?;
+            std::fs::create_dir_all(parent).map_err(|error| {
+                let why = format!("directory {} cannot be made: {error}", parent.display());
+                unusable((why, may_pass(error.kind())))
+            })?;
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+        let opening = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        let database = opening.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
-            DatabaseError::UpgradeRequired(found) => {
-                unusable(format!("its file format {found} is not one that this version reads"))
-            }
-            DatabaseError::Storage(error) => unusable(words(&error)),
-            other => unusable(other.to_string()),
+            other => unusable(cause(other.into())),
         })?;
-        let found = prepare(&database).map_err(|error| unusable(words_of(error)))?;
+        let found = prepare(&database).map_err(|error| unusable(cause(error)))?;
         if found > SCHEMA {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
@@ -94,7 +108,7 @@ impl Embedded {
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || serve(database, queue))
-            .map_err(|error| unusable(format!("no thread for it: {error}")))?;
+            .map_err(|error| unusable((format!("no thread for it: {error}"), true)))?;
         Ok(Self { requests, path: path.into() })
     }
 
@@ -120,7 +134,7 @@ impl Embedded {
             StoreError::Failed(why) => StoreError::Failed(format!("store {}: {why}", self.path.display())),
             StoreError::Unknown(why) => StoreError::Unknown(format!("store {}: {why}", self.path.display())),
             StoreError::Unreadable(why) => StoreError::Unreadable(format!("store {}: {why}", self.path.display())),
-            StoreError::Fenced { .. } | StoreError::Conflict(_) => error,
+            StoreError::Fenced { .. } | StoreError::Conflict(_) | StoreError::Refused(_) => error,
         })
     }
 }
@@ -261,6 +275,43 @@ fn change(transaction: &redb::WriteTransaction, term: Term, changes: &[Change<'_
         }
     }
     Ok(held)
+}
+
+/// Why a file cannot be opened, what to do, and whether that may pass by itself.
+fn cause(error: redb::Error) -> (String, bool) {
+    use std::io::ErrorKind;
+    const RESTORE: &str = "restore a backup, or set store.path to the right file";
+    match error {
+        redb::Error::UpgradeRequired(found) => {
+            (format!("its file format {found} is not one that this version reads; {RESTORE}"), false)
+        }
+        // Damaged, or never a store.
+        redb::Error::Corrupted(_) | redb::Error::TableTypeMismatch { .. } | redb::Error::TableIsMultimap(_) => {
+            (format!("{error}; it is damaged or no store of Muster: {RESTORE}"), false)
+        }
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            (format!("{error}; it is damaged or no store of Muster: {RESTORE}"), false)
+        }
+        redb::Error::Io(error) => {
+            let passes = may_pass(error.kind());
+            (words(&StorageError::Io(error)), passes)
+        }
+        other => (words_of(other), false),
+    }
+}
+
+/// Whether a start that failed so may go well later although nobody mends anything on purpose.
+fn may_pass(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind;
+    !matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::AlreadyExists
+    )
 }
 
 fn failed(error: redb::Error) -> StoreError {

@@ -110,3 +110,27 @@ fn documents_of_version_1_are_read_for_ever() {
     let golden = std::fs::read(path).unwrap();
     assert_eq!(document::decode(&golden).unwrap(), job("54112"));
 }
+
+#[test]
+fn a_file_that_is_no_store_is_refused_with_what_to_do_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    for content in [b"garbage".as_slice(), &[7; 1 << 16]] {
+        std::fs::write(&path, content).unwrap();
+        let error = Embedded::open(&path).unwrap_err();
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+        assert!(error.needs_an_operator());
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+    let error = Embedded::open(&path.join("below")).unwrap_err();
+    assert!(error.needs_an_operator(), "{error}");
+}
+
+#[test]
+fn what_may_pass_is_left_to_another_start() {
+    let full = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
+    let (why, may_pass) = cause(full);
+    assert!(may_pass && why.contains("free space"), "{why}");
+    assert!(!cause(redb::Error::Io(std::io::ErrorKind::PermissionDenied.into())).1);
+    assert!(!OpenError::InUse { path: PathBuf::new() }.needs_an_operator());
+}

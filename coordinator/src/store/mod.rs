@@ -22,6 +22,10 @@ pub enum StoreError {
     /// Nothing was written.
     #[error("{0}")]
     Failed(String),
+    /// The store refuses what a leader needs, and will until somebody mends it; another coordinator may be better off.
+    /// Nothing was written. The message says what to do.
+    #[error("{0}")]
+    Refused(String),
     /// A document cannot be read, and will not be before somebody mends it or runs another version.
     #[error("{0}")]
     Unreadable(String),
@@ -44,7 +48,7 @@ pub struct Space {
 
 /// A store of documents. Object-safe.
 pub trait Store: Send + Sync + 'static {
-    /// Every document, listed anew. Called once in each leadership, before its first commit.
+    /// Every document, listed anew, in one attempt. Called in each leadership until it succeeds, before its first commit.
     fn load(&self, term: Term) -> BoxFuture<'_, Result<Documents, StoreError>>;
 
     /// Writes all or nothing, and only while the store holds `term`. Resolves when the writes are durable. The

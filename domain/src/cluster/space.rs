@@ -30,7 +30,13 @@ impl Cluster {
         let share = |percent: u64| used_bytes >= budget_bytes / 100 * percent;
         self.store_is_full = share(STORE_FULL_PERCENT);
         self.sweep.due = self.store_is_full.then_some(now.moment);
-        if share(STORE_ALARM_PERCENT) {
+        if used_bytes >= budget_bytes {
+            self.alarm(
+                "the store has no room left: new jobs are refused, and jobs that ended more than a day ago are forgotten; \
+                 compact and defragment it and clear its alarm, or raise its quota and the budget"
+                    .to_owned(),
+            );
+        } else if share(STORE_ALARM_PERCENT) {
             let what = if self.store_is_full {
                 "new jobs are refused, and jobs that ended more than a day ago are forgotten"
             } else {

@@ -48,7 +48,7 @@ pub enum LeadershipEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepDown {
     /// No keepalive was answered for too long.
-    #[error("no keepalive was answered in time; another coordinator may lead by now")]
+    #[error("the lease was not renewed in time; another coordinator may lead by now")]
     InDoubt,
     /// The store says that the lease is gone.
     #[error("the store ended the lease of this leader")]
@@ -56,8 +56,8 @@ pub enum StepDown {
     /// The leader key is somebody else's, or gone.
     #[error("the leader key is not this coordinator's any more")]
     Deposed,
-    /// The store refused a write.
-    #[error("the store refused a write of this leader")]
+    /// The store refused a write or a reading, or a document cannot be read.
+    #[error("the store refused this leader, or what it holds cannot be read")]
     Fenced,
     /// The operator asked for it.
     #[error("this coordinator was asked to stop")]

@@ -119,7 +119,9 @@ pub fn load_command<T: DeserializeOwned + Validate>(
     }
     if matches.get_flag("check-config") {
         let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>();
-        return Ok(Outcome::Print(format!("{warnings}the configuration is valid\n")));
+        return Ok(Outcome::Print(format!(
+            "{warnings}the configuration is valid; whether the files that it names can be used shows at the start\n"
+        )));
     }
     Ok(Outcome::Run(Box::new(Loaded { config, origins, warnings, matches })))
 }

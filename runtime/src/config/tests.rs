@@ -302,7 +302,8 @@ fn checks_help_and_version_print() {
     assert!(help.contains("[default: 127.0.0.1:8470]"), "{help}");
     let check = print("--check-config");
     let warning = "warning: variable MUSTER_HTP_LISTEN is not read by sample; did you mean http.listen?\n";
-    assert_eq!(check, format!("{warning}the configuration is valid\n"));
+    let valid = "the configuration is valid; whether the files that it names can be used shows at the start";
+    assert_eq!(check, format!("{warning}{valid}\n"));
 }
 
 #[test]

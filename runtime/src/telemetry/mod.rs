@@ -45,7 +45,8 @@ pub const KEYS: &[Key] = &[
     Key::new("telemetry.ca_file", Kind::Path, "certificate authority of the collector, PEM; needed for https"),
     Key::new("telemetry.trace_ratio", Kind::Number { min: 0.0, max: 1.0 }, "share of new traces that is recorded")
         .default("1"),
-    Key::new("telemetry.metrics_interval_ms", Kind::DurationMs, "time between two exports of metrics").default("15s"),
+    Key::new("telemetry.metrics_interval_ms", Kind::DurationMs, "time between two exports of metrics, at least 1s")
+        .default("15s"),
 ];
 
 /// Section `telemetry`.

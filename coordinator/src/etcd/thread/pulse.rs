@@ -20,6 +20,8 @@ pub(super) struct Pulse {
     took_ms: VecDeque<u64>,
     /// When the first keepalive since the last answer was sent.
     waits_since: Option<Moment>,
+    /// The last one was refused, or no connection came about: whatever is wrong, it is not that etcd is slow.
+    refused: bool,
     said_at: Option<Moment>,
 }
 
@@ -48,18 +50,29 @@ impl Slow {
 
 impl Pulse {
     pub(super) fn new(lease_ttl_ms: u64) -> Self {
-        Self { lease_ttl_ms, took_ms: VecDeque::with_capacity(WINDOW), waits_since: None, said_at: None }
+        let took_ms = VecDeque::with_capacity(WINDOW);
+        Self { lease_ttl_ms, took_ms, waits_since: None, refused: false, said_at: None }
     }
 
     /// A keepalive is sent. Answers what an operator is to be told.
     pub(super) fn sent(&mut self, now: Moment) -> Option<Slow> {
         let since = *self.waits_since.get_or_insert(now);
+        if self.refused {
+            return None;
+        }
         self.judge(now, Some(self.capped(since, now)))
+    }
+
+    /// One was refused, or was never sent.
+    pub(super) fn refused(&mut self) {
+        self.refused = true;
+        self.waits_since = None;
     }
 
     /// One that was sent then is answered, or another lease is granted. Answers how long etcd took, and what an operator is to
     /// be told.
     pub(super) fn answered(&mut self, now: Moment, sent_at: Moment) -> (Duration, Option<Slow>) {
+        self.refused = false;
         let since = self.waits_since.take().map_or(sent_at, |since| since.min(sent_at));
         let took_ms = self.capped(since, now);
         if self.took_ms.len() == WINDOW {
@@ -126,6 +139,18 @@ mod tests {
         let told = (0..300).filter(|number| beat(&mut pulse, number * 5_000, 4_000).is_some());
         let told: Vec<u64> = told.collect();
         assert_eq!(told, [0, 120, 240]);
+    }
+
+    #[test]
+    fn a_refusal_is_not_taken_for_slowness() {
+        let mut pulse = Pulse::new(9_000);
+        for at in (1_000..60_000).step_by(2_000) {
+            assert_eq!(pulse.sent(Moment(at)), None);
+            pulse.refused();
+        }
+        assert_eq!(pulse.sent(Moment(61_000)), None);
+        assert_eq!(pulse.sent(Moment(71_000)), None, "still nothing but refusals is known");
+        assert_eq!(pulse.answered(Moment(71_010), Moment(71_000)).1, Some(slow(9_000)), "from here on it was slow");
     }
 
     #[test]

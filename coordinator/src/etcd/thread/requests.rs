@@ -2,25 +2,22 @@
 //! answer is simply not answered: the rules ask again.
 
 use super::super::client::Etcd;
-use super::super::failure::{CallError, Refusal};
+use super::super::diagnosis::Diagnosis;
+use super::super::failure::CallError;
 use super::super::keys::Keys;
 use super::super::leader::{self, Entry, LeaderValue, Seen};
 use super::super::meta::{self, get, gets, txn};
-use super::super::{MetaSeen, registration};
+use super::super::{EtcdError, MetaSeen, registration};
 use crate::core::backoff::Backoff;
 use etcd_client::{Compare, CompareOp, EventType, PutOptions, Txn, TxnOp, WatchStream};
 use muster_domain::leadership::{LeaderKey, LeaseId};
 use muster_domain::time::Moment;
 use muster_runtime::clock::boottime;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Between two attempts at watching the leader key.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
-/// Between two lines of the log about requests that are refused.
-const SAY_EVERY_MS: u64 = 30_000;
 /// Attempts at giving a lease back; after them it ends by itself.
 const RELEASES: u32 = 3;
 
@@ -36,6 +33,8 @@ pub(super) enum Answer {
         sent_at: Moment,
         alive: bool,
     },
+    /// A keepalive was refused, or was never sent.
+    NotKept,
     Saw(Option<Seen>),
     /// A campaign found another `meta` than was known.
     Meta(MetaSeen),
@@ -57,32 +56,33 @@ pub(super) struct Requests {
     pub(super) me: Entry,
     pub(super) ttl_s: i64,
     pub(super) answers: mpsc::UnboundedSender<Answer>,
-    /// When an operator was last told that requests are refused, in milliseconds of the clock.
-    pub(super) said_at: Arc<AtomicU64>,
+    pub(super) diagnosis: Diagnosis,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    ToMend(#[from] EtcdError),
 }
 
 impl Requests {
-    fn spawn(&self, what: &'static str, request: impl Future<Output = Result<Answer, CallError>> + Send + 'static) {
-        let (answers, said_at) = (self.answers.clone(), Arc::clone(&self.said_at));
+    fn spawn(&self, what: &'static str, request: impl Future<Output = Result<Answer, Failed>> + Send + 'static) {
+        let (answers, diagnosis) = (self.answers.clone(), self.diagnosis.clone());
         tokio::spawn(async move {
-            let error = match request.await {
+            match request.await {
                 Ok(answer) => {
+                    // A lease that could not be given back is left to end by itself.
+                    if !matches!(answer, Answer::Released) {
+                        diagnosis.answered(boottime(), what);
+                    }
                     // Nobody listens when the thread ends.
                     let _ = answers.send(answer);
-                    return;
                 }
-                Err(error) => error,
-            };
-            let now = boottime();
-            let to_mend = matches!(error, CallError::Refused(..) | CallError::NoSpace);
-            if to_mend && Moment(said_at.load(Ordering::Relaxed)).plus_ms(SAY_EVERY_MS) <= now {
-                said_at.store(now.0, Ordering::Relaxed);
-                tracing::warn!(
-                    what, %error,
-                    "etcd refuses what the election needs; nobody can come to lead before that is mended"
-                );
-            } else {
-                tracing::debug!(what, %error, "a request of the election got no answer");
+                Err(Failed::Call(error)) => diagnosis.failed(boottime(), what, error),
+                Err(Failed::ToMend(error)) => diagnosis.refused(boottime(), what, error.to_string()),
             }
         });
     }
@@ -96,23 +96,26 @@ impl Requests {
     }
 
     pub(super) fn keep(&self, lease: LeaseId) {
-        let (etcd, sent_at) = (self.keepalives.clone(), boottime());
+        let (etcd, answers, sent_at) = (self.keepalives.clone(), self.answers.clone(), boottime());
         self.spawn("keepalive", async move {
-            let alive = keep_alive(&etcd, lease).await?;
-            Ok(Answer::Kept { lease, sent_at, alive })
+            let kept = keep_alive(&etcd, lease).await;
+            if kept.as_ref().is_err_and(CallError::was_not_sent) {
+                let _ = answers.send(Answer::NotKept);
+            }
+            Ok(Answer::Kept { lease, sent_at, alive: kept? })
         });
     }
 
     pub(super) fn look(&self) {
         let (etcd, key) = (self.etcd.clone(), self.keys.leader());
-        self.spawn("look", async move { look(&etcd, key).await });
+        self.spawn("look", async move { Ok(look(&etcd, key).await?) });
     }
 
     pub(super) fn revoke(&self, lease: LeaseId) {
         let (etcd, key) = (self.etcd.clone(), self.keys.leader());
         self.spawn("revoke", async move {
             registration::revoke(&etcd, lease).await?;
-            look(&etcd, key).await
+            Ok(look(&etcd, key).await?)
         });
     }
 
@@ -151,16 +154,9 @@ impl Requests {
                 return Ok(Answer::Saw(Some((LeaderKey { revision, lease }, Some(Box::new(value))))));
             }
             let [leader, found] = gets(&answer).ok_or_else(not_understood)?;
-            match meta::seen(&found) {
-                Some(found) if found != meta => drop(answers.send(Answer::Meta(found))),
-                Some(_) => {}
-                None => {
-                    let why = format!(
-                        "the key {meta_key}, which says whose keys these are, is gone or not ours; restore it, or start a \
-                         coordinator anew to have it checked"
-                    );
-                    return Err(CallError::Refused(Refusal::Request, why));
-                }
+            let found = meta::seen(&found, &keys)?;
+            if found != meta {
+                let _ = answers.send(Answer::Meta(found));
             }
             Ok(Answer::Saw(leader.kvs().first().map(leader::read)))
         });

@@ -2,7 +2,7 @@
 
 use super::super::MetaSeen;
 use super::super::election::Command;
-use super::super::leader::{Entry, LeaderValue, Seen};
+use super::super::leader::{self, Entry, LeaderValue, Seen};
 use super::super::leading::Leading;
 use super::super::probe::Target;
 use super::Setting;
@@ -13,9 +13,7 @@ use crate::election::{Leadership, Standing, Validity};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use muster_domain::commit::Revision;
-use muster_domain::leadership::{
-    Leadership as Rules, LeadershipEffect, LeadershipEvent, LeadershipSettings, Role, StepDown, term_of,
-};
+use muster_domain::leadership::{Leadership as Rules, LeadershipEffect, LeadershipEvent, Role, StepDown, term_of};
 use muster_domain::time::Moment;
 use muster_runtime::clock::boottime;
 use std::sync::Arc;
@@ -76,7 +74,7 @@ impl Part {
         resigned: CancellationToken,
     ) -> Self {
         Self {
-            rules: Rules::new(settings(setting.lease_ttl_ms)),
+            rules: Rules::new(setting.times()),
             requests,
             me: setting.me.clone(),
             meta: setting.meta,
@@ -193,7 +191,7 @@ impl Part {
     }
 
     pub(super) fn on_answer(&mut self, answer: Answer) {
-        if !matches!(answer, Answer::NameLost(_) | Answer::NameReleased | Answer::Released) {
+        if !matches!(answer, Answer::NameLost(_) | Answer::NameReleased | Answer::Released | Answer::NotKept) {
             self.heard_at = boottime();
         }
         match answer {
@@ -213,6 +211,7 @@ impl Part {
                 self.felt(sent_at);
                 self.apply(LeadershipEvent::Kept { lease, sent_at, alive });
             }
+            Answer::NotKept => self.pulse.refused(),
             Answer::Saw(seen) => self.on_saw(seen),
             Answer::Meta(meta) => self.on_meta(meta),
             Answer::Released | Answer::NameReleased => {
@@ -244,6 +243,8 @@ impl Part {
     }
 
     fn on_saw(&mut self, seen: Option<Seen>) {
+        let strange = seen.as_ref().and_then(|seen| leader::strange(&self.requests.keys.leader(), seen));
+        self.requests.diagnosis.of_leader_key(boottime(), strange);
         if let Some((key, Some(value))) = &seen
             && self.known.as_ref().is_none_or(|(revision, _)| key.revision >= *revision)
         {
@@ -388,11 +389,4 @@ fn replace<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
         *held = value;
         changed
     });
-}
-
-/// The times of an election, from the one that operators set.
-fn settings(lease_ttl_ms: u64) -> LeadershipSettings {
-    let settings = LeadershipSettings::default();
-    let keepalive_ms = (lease_ttl_ms.saturating_sub(settings.margin_ms) / 4).min(settings.keepalive_ms);
-    LeadershipSettings { lease_ttl_ms, keepalive_ms, ..settings }
 }
