@@ -29,7 +29,13 @@ help:
 	@echo 'make sim [SEEDS=10000] [MUTANTS=1]           simulated worlds of faults; each guard removed until it is missed'
 	@echo 'make check                                  format, clippy, docs, dependency policy'
 	@echo 'make bench [ONLY=failover]                  create latency, jobs/s, containers/s, failover, as medians and ratios'
+	@echo 'make failover                               only the time that a failover takes, as make bench ONLY=failover'
 	@echo 'make docs                                   docs/configuration.md anew from the code'
+	@echo 'make setup                                  installs what a build needs and this machine lacks'
+	@echo 'make build                                  all binaries, unoptimised, in target/debug'
+	@echo 'make deny                                   only the dependency policy; builds cargo-deny once'
+	@echo 'make fmt                                    formats the code'
+	@echo 'make clean                                  removes what was built, and .local with what was fetched'
 
 setup:
 	@sh tests/setup/packages.sh

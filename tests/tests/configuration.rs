@@ -5,9 +5,10 @@ use std::path::Path;
 
 const HEAD: &str = "# Configuration\n\n\
 This page is made from the code by `make docs`.\n\n\
-Each binary reads, in this order and with the later winning: its defaults, the file of `--config FILE` (TOML), variables, flags.\n\
-Everything that is wrong is told at once, with the file or variable and the key. `--check-config` only checks, `--print-config` shows\n\
-what is in force and where each value comes from. Durations are numbers of milliseconds or texts such as `90s`, `5m`, `1h`.\n\n";
+Each binary reads, in this order and with the later winning: its defaults, the file of `--config FILE` or of the\n\
+variable `MUSTER_CONFIG` (TOML), variables, flags. Everything that is wrong is told at once, with the file or variable and the key.\n\
+`--check-config` only checks, `--print-config` shows what is in force and where each value comes from. Durations are numbers of\n\
+milliseconds or texts such as `90s`, `5m`, `1h`.\n\n";
 
 #[test]
 fn the_page_says_what_the_code_does() {
