@@ -107,7 +107,8 @@ impl StartError {
     #[must_use]
     pub fn needs_an_operator(&self) -> bool {
         match self {
-            Self::Name(_) | Self::Secret { .. } | Self::KeyFile { .. } | Self::Key(_) | Self::Core(_) => true,
+            Self::Name(_) | Self::KeyFile { .. } | Self::Key(_) | Self::Core(_) => true,
+            Self::Secret { source, .. } => !source.may_pass(),
             Self::Open(error) => error.needs_an_operator(),
             // The address may still be held by the process before this one.
             Self::Store(_) | Self::Listen { .. } => false,

@@ -39,6 +39,16 @@ pub enum SecretError {
     },
 }
 
+impl SecretError {
+    /// Whether it may go well later although nobody mends anything: the machine was short of something, or a file system slow.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let Self::Unreadable { error, .. } = self else { return false };
+        !matches!(error.kind(), InvalidData | IsADirectory | NotADirectory | NotFound | PermissionDenied)
+    }
+}
+
 impl Secret {
     /// Takes `text` as secret.
     pub fn new(text: impl Into<String>) -> Self {
@@ -96,6 +106,16 @@ mod tests {
         let secret = Secret::from_file(file(b" hunter2\n", 0o440).path()).unwrap();
         assert_eq!(secret.reveal(), "hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn a_missing_file_is_to_be_mended_and_a_machine_that_is_short_of_something_is_not() {
+        assert!(!Secret::from_file(std::path::Path::new("/no/such/file")).unwrap_err().may_pass());
+        let unreadable =
+            |error: rustix::io::Errno| SecretError::Unreadable { path: PathBuf::new(), error: error.into() };
+        assert!(unreadable(rustix::io::Errno::MFILE).may_pass());
+        assert!(!unreadable(rustix::io::Errno::ACCESS).may_pass());
+        assert!(!SecretError::Exposed { path: PathBuf::new(), mode: 0o644 }.may_pass());
     }
 
     #[test]

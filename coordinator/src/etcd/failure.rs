@@ -53,6 +53,11 @@ impl CallError {
         // rustls and its alerts come wrapped in several layers, differently on connecting and on the first read.
         let tls =
             ["invalid peer certificate", "received fatal alert", "received corrupt message", "InvalidContentType"];
+        // A clock that is not set yet after a boot, or a certificate that is about to be renewed, mends itself.
+        let for_now = ["not valid yet", "NotValidYet", "certificate expired", "CertificateExpired"];
+        if for_now.iter().any(|sign| words.contains(sign)) {
+            return Self::NotSent(words);
+        }
         if tls.iter().any(|sign| words.contains(sign)) {
             return Self::Refused(Refusal::Tls, words);
         }
@@ -71,6 +76,10 @@ impl CallError {
         let says = |part: &str| status.message().contains(part);
         if says("database space exceeded") {
             return Self::NoSpace;
+        }
+        // A member that is being added, or that knows itself not to lead, does nothing of it; another one may.
+        if says("not supported for learner") || says("etcdserver: not leader") || says("etcdserver: not capable") {
+            return Self::NotSent(words);
         }
         if says("invalid auth token") || says("revision of auth store is old") {
             return Self::LoggedOut(words);
@@ -105,9 +114,9 @@ impl CallError {
         !matches!(self, Self::Unknown(_) | Self::NoSpace)
     }
 
-    /// Whether another member of etcd may do better.
+    /// Whether another member of etcd may do better. One that is being added does not know of users yet.
     pub(super) fn is_of_the_member(&self) -> bool {
-        matches!(self, Self::NotSent(_) | Self::Unknown(_) | Self::Refused(Refusal::Tls, _))
+        matches!(self, Self::NotSent(_) | Self::Unknown(_) | Self::Refused(Refusal::Tls | Refusal::Credentials, _))
     }
 }
 
@@ -170,6 +179,8 @@ mod tests {
             of(Code::ResourceExhausted, "etcdserver: too many requests"),
             of(Code::Unauthenticated, "etcdserver: invalid auth token"),
             of(Code::InvalidArgument, "etcdserver: too many operations in txn request"),
+            of(Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
+            of(Code::Unavailable, "invalid peer certificate: certificate not valid yet"),
         ] {
             assert!(sure.was_not_sent(), "{sure:?}");
         }
@@ -180,6 +191,18 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let error = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
         assert!(matches!(CallError::of(Error::GRpcStatus(error)), CallError::NotSent(_)));
+    }
+
+    #[test]
+    fn what_mends_itself_is_no_refusal() {
+        for passing in [
+            of(Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
+            of(Code::Unavailable, "invalid peer certificate: certificate expired"),
+        ] {
+            assert!(matches!(passing, CallError::NotSent(_)), "{passing:?}");
+        }
+        let failed = of(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+        assert!(failed.is_of_the_member(), "other members are asked before that is believed");
     }
 
     #[test]

@@ -11,13 +11,13 @@ use super::{EtcdError, probe};
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use muster_domain::leadership::LeaseId;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How much longer than its lease a predecessor that ended without a word is waited for.
-const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at a name that another one holds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So many renewals of its lease prove that the other process lives. A new leader of etcd renews every lease, too (reliability
+/// F9), but not so often within one life of it.
+const RENEWALS: u32 = 3;
 
 /// What came of an attempt.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(super) async fn revoke(etcd: &Etcd, lease: LeaseId) -> Result<(), CallError>
 }
 
 /// Takes the name when the process starts. One that is held by a process that is provably gone is taken over; else its
-/// lease is waited for, since a process that was killed gives nothing back.
+/// lease is waited for, since a process that was killed gives nothing back, unless it is renewed all the while.
 pub(super) async fn take(
     etcd: &Etcd,
     keys: &Keys,
@@ -79,8 +79,7 @@ pub(super) async fn take(
     ttl_s: i64,
     patience: &mut Patience,
 ) -> Result<LeaseId, EtcdError> {
-    let patient_for = Duration::from_secs(ttl_s.unsigned_abs()) + GRACE;
-    let mut deadline = None;
+    let mut watched = Watched::default();
     loop {
         let root = keys.root();
         let tried = patience
@@ -100,18 +99,42 @@ pub(super) async fn take(
                 .await?;
             continue;
         }
-        let deadline = *deadline.get_or_insert_with(|| {
-            tracing::info!(name = me.identity.name, address, "this name is taken; waiting whether it is given back");
-            Instant::now() + patient_for
-        });
-        if Instant::now() >= deadline {
-            return Err(EtcdError::NameTaken { name: me.identity.name.clone(), address });
-        }
         let name = &me.identity.name;
+        if watched.lease != Some(lease) {
+            tracing::info!(name, address, "this name is taken; waiting whether it is given back");
+            watched = Watched { lease: Some(lease), ..Watched::default() };
+        }
+        if watched.look(etcd, lease).await {
+            return Err(EtcdError::NameTaken { name: name.clone(), address });
+        }
         patience.waits_for(format!(
             "the coordinator at {address} has this one's name, {name}: each needs a name of its own"
         ));
         patience.pause(LOOK_EVERY).await?;
+    }
+}
+
+/// The lease of another process, as far as it was watched.
+#[derive(Debug, Default)]
+struct Watched {
+    lease: Option<LeaseId>,
+    left_s: Option<i64>,
+    renewals: u32,
+}
+
+impl Watched {
+    /// Looks once more. Answers whether somebody keeps it alive; or whether there is none, so that it will never lapse.
+    async fn look(&mut self, etcd: &Etcd, lease: LeaseId) -> bool {
+        let looking = etcd.call(|mut client| async move { client.lease_time_to_live(lease, None).await });
+        if let Ok(answer) = looking.await {
+            self.saw(answer.ttl());
+        }
+        lease == 0 || self.renewals >= RENEWALS
+    }
+
+    fn saw(&mut self, left_s: i64) {
+        self.renewals += u32::from(self.left_s.is_some_and(|before| left_s > before));
+        self.left_s = Some(left_s);
     }
 }
 
@@ -156,5 +179,23 @@ pub(super) async fn keep(mut name: Name) -> Result<(), String> {
             }
             Err(error) => tracing::debug!(%error, "the name of this coordinator is not taken again yet"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_only_runs_out_or_is_renewed_by_a_new_leader_of_etcd_proves_nobody_alive() {
+        let mut watched = Watched::default();
+        for left_s in [8, 7, 7, 6, 9, 8, 5, 2, 0, -1] {
+            watched.saw(left_s);
+        }
+        assert!(watched.renewals < RENEWALS);
+        for left_s in [9, 8, 9, 8] {
+            watched.saw(left_s);
+        }
+        assert_eq!(watched.renewals, RENEWALS);
     }
 }

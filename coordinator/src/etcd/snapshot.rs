@@ -14,6 +14,7 @@ use muster_domain::commit::Revision;
 use muster_domain::job::Job;
 use muster_domain::node::NodeRecord;
 use std::collections::BTreeMap;
+use tokio::time::Instant;
 
 /// The largest answer that is read. Pages keep answers far smaller than this, unless documents are unusually large.
 pub(super) const LARGEST_ANSWER_BYTES: usize = 512 << 20;
@@ -176,9 +177,10 @@ async fn pages(
     let mut from = keys.root().as_bytes().to_vec();
     let options = options.clone().with_range(end_of(&from));
     loop {
+        let asked = Instant::now();
         let answer = etcd.call(|client| range(client, from.clone(), options.clone().with_limit(limit))).await;
         let mut answer = match answer {
-            Err(CallError::Unknown(why)) if limit > 1 => {
+            Err(CallError::Unknown(why)) if limit > 1 && asked.elapsed() >= etcd.timeout() => {
                 limit = (limit / SHRINK).max(1);
                 tracing::debug!(why, limit, "a page did not come in time, and is asked for in smaller ones");
                 continue;

@@ -7,6 +7,7 @@
 //! same.
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -61,9 +62,13 @@ impl Files {
         file.write_all(&bytes)?;
         file.sync_all()?;
         self.settled = false;
-        // Fails also while there is no document yet.
-        if renameat_with(CWD, &self.spare, CWD, &self.document, RenameFlags::EXCHANGE).is_err() {
-            fs::rename(&self.spare, &self.document)?;
+        match renameat_with(CWD, &self.spare, CWD, &self.document, RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            // There is no document yet, or the file system cannot do it. After any other error it may have been done.
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::rename(&self.spare, &self.document)?
+            }
+            Err(error) => return Err(error.into()),
         }
         self.settle()
     }
