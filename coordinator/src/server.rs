@@ -201,7 +201,7 @@ pub async fn start(config: &Config, edges: &Tasks, inner: &Tasks) -> Result<Runn
             let (listens, concern) = (parts.listeners.addresses.http, parts.concern.clone());
             let seating = async move {
                 let connecting =
-                    etcd::connect_telling(&etcd, &cluster, identity, listens, stop, Rhythm::default(), concern);
+                    etcd::connect_with(&etcd, &cluster, identity, listens, stop, Rhythm::default(), concern);
                 let EtcdParts { store, election } = connecting.await?;
                 Ok(Seat { store: Arc::new(store), election: Arc::new(election), is_shared: true })
             };

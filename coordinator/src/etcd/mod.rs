@@ -187,29 +187,14 @@ pub async fn connect(
     listens: SocketAddr,
     stop: CancellationToken,
 ) -> Result<EtcdParts, EtcdError> {
-    connect_with(config, cluster, identity, listens, stop, Rhythm::default()).await
+    connect_with(config, cluster, identity, listens, stop, Rhythm::default(), Concern::default()).await
 }
 
-/// [`connect`] with a rhythm of one's own.
+/// [`connect`] with a rhythm of one's own, which tells what is wrong, also after it has returned, as `concern`.
 ///
 /// # Errors
 /// As for [`connect`].
 pub async fn connect_with(
-    config: &EtcdConfig,
-    cluster: &ClusterName,
-    identity: Identity,
-    listens: SocketAddr,
-    stop: CancellationToken,
-    rhythm: Rhythm,
-) -> Result<EtcdParts, EtcdError> {
-    connect_telling(config, cluster, identity, listens, stop, rhythm, Concern::default()).await
-}
-
-/// [`connect_with`], which tells what is wrong, also after it has returned, as `concern`.
-///
-/// # Errors
-/// As for [`connect`].
-pub async fn connect_telling(
     config: &EtcdConfig,
     cluster: &ClusterName,
     identity: Identity,

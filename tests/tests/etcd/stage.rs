@@ -3,6 +3,7 @@
 use muster_coordinator::config::EtcdConfig;
 use muster_coordinator::election::{Election, Identity, Leadership};
 use muster_coordinator::etcd::{EtcdParts, Rhythm, connect, connect_with};
+use muster_coordinator::standing::Concern;
 use muster_coordinator::store::{Store, StoreError};
 use muster_domain::effect::{Documents, Write};
 use muster_domain::id::{ClusterName, JobId};
@@ -83,7 +84,8 @@ pub(crate) async fn parts_at(config: &EtcdConfig, name: &str, http: &str) -> Etc
 /// One whose housekeeping follows a rhythm of the test's own.
 pub(crate) async fn parts_with(config: &EtcdConfig, name: &str, rhythm: Rhythm) -> EtcdParts {
     let identity = identity(name, "0.0.0.0:9");
-    connect_with(config, &cluster_name(), identity, nowhere(), CancellationToken::new(), rhythm).await.unwrap()
+    let (stop, concern) = (CancellationToken::new(), Concern::default());
+    connect_with(config, &cluster_name(), identity, nowhere(), stop, rhythm, concern).await.unwrap()
 }
 
 /// One that leads and has listed everything.
